@@ -1,0 +1,105 @@
+"""From files to three splits of usable rows, with an account of every row that was read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field as Setting
+from pydantic import model_validator
+
+from weitiao.data.fields import Field, map_fields
+from weitiao.data.read import ReadOptions, read
+from weitiao.data.split import Splits, SplitSettings, complete, remove_leaks
+from weitiao.data.table import SetAside, Source, Table
+from weitiao.plugins import Options
+
+__all__ = ["DataSettings", "Prepared", "prepare"]
+
+
+class DataSettings(Options):
+    """Which rows, and how they are read and split."""
+
+    train: str | tuple[str, ...] = Setting(description="file or files, a folder of classes, or hub:NAME")
+    dev: str | tuple[str, ...] | None = Setting(None, description="rows to choose by; null: cut from train")
+    test: str | tuple[str, ...] | None = Setting(None, description="rows met once, at the end; null: cut from train")
+    fields: dict[str, str] = Setting({}, description="field of the task to column of the file; found where left out")
+    read: ReadOptions = Setting(ReadOptions(), description="how files are read; found out where left out")
+    split: SplitSettings = Setting(SplitSettings(), description="how missing splits are cut from train")
+    split_column: str | None = Setting(None, description="column that says train, dev or test")
+    remove_leaks: bool = Setting(False, description="set aside training rows that also stand in dev or test")
+
+    @model_validator(mode="after")
+    def _no_idle_setting(self) -> DataSettings:
+        if self.split_column and (self.dev or self.test):
+            raise ValueError("split_column has no effect when dev or test is given")
+        if self.dev and self.test and self.split != SplitSettings():
+            raise ValueError("split has no effect when dev and test are both given")
+        return self
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Usable rows by split, and where all others went.
+
+    ``rows_in == sum of the splits + len(set_aside)``, always.
+    """
+
+    splits: Splits
+    set_aside: tuple[SetAside, ...]
+    rows_in: int
+    sources: tuple[Source, ...]
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The splits by name."""
+        return self.splits.tables
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows were set aside for each reason, the commonest first."""
+        return dict(Counter(row.reason for row in self.set_aside).most_common())
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of the rows of each split."""
+        return {name: table.fingerprint for name, table in self.tables.items()}
+
+    def without(self, refused: Callable[[Table], Mapping[int, str]]) -> Prepared:
+        """Set aside the rows that `refused` names, index to reason, in each split."""
+        kept, gone = {}, list(self.set_aside)
+        for name, table in self.tables.items():
+            left = table.put_aside(refused(table))
+            kept[name] = left
+            gone += left.set_aside[len(table.set_aside) :]
+        return Prepared(Splits(**kept), tuple(gone), self.rows_in, self.sources)
+
+
+def prepare(settings: DataSettings, fields: Sequence[Field], seed: int) -> Prepared:
+    """Read the files, find the task's fields, and split.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read, a field has no column, or the rows cannot be split as asked.
+    """
+    given: dict[str, Table] = {}
+    for name in ("train", "dev", "test"):
+        source = getattr(settings, name)
+        if source is not None:
+            paths = source if isinstance(source, str) else list(source)
+            given[name] = map_fields(read(paths, settings.read), fields, settings.fields)
+    tables = list(given.values())
+    aside = [row for table in tables for row in table.set_aside]
+    rows_in = sum(table.rows_in for table in tables)
+    if settings.split_column:
+        given = Splits.from_column(given["train"], settings.split_column)
+    text_fields = [f.name for f in fields if f.kind == "text" and f.name in given["train"].column_names]
+    label = next((f.name for f in fields if f.kind == "label"), None)
+    splits = complete(given, settings.split, label=label, text_fields=text_fields, seed=seed)
+    if settings.remove_leaks:
+        before = {name: len(table.set_aside) for name, table in splits.tables.items()}
+        splits = remove_leaks(splits, text_fields)
+        aside += [row for name, table in splits.tables.items() for row in table.set_aside[before[name] :]]
+    return Prepared(splits, tuple(aside), rows_in, tuple(s for table in tables for s in table.sources))

@@ -1,0 +1,91 @@
+"""Where a model is good and where it fails: results by slice, and the mistakes it was surest of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weitiao.errors import RecipeError, did_you_mean
+from weitiao.evaluation.comparison import Resamples, interval_of, suited
+from weitiao.evaluation.document import Mistake, Slice
+from weitiao.evaluation.metrics.base import Metric
+from weitiao.evaluation.plots import shorten
+
+if TYPE_CHECKING:
+    from weitiao.evaluation.report import ReportInput
+
+__all__ = ["mistakes", "slices"]
+
+_MOST_MISTAKES = 20
+_EXCERPT = 240  # columns of text shown of a mistake
+_FEWEST_VALUES, _MOST_VALUES = 2, 12  # of a column that can be sliced by
+
+
+def slices(data: ReportInput, metric: Metric) -> tuple[Slice, ...]:
+    """Measure the rows of each third of text length, and of each value of the named columns."""
+    groups = [("length", _thirds(data)), *((column, _values(data, column)) for column in data.slices)]
+    before = next((c for c in data.contenders if c.key == data.before), None)
+    classes = len(data.labels)
+    tuned = suited(metric, data.contenders[0].probabilities)
+    found = []
+    for column, values in groups:
+        for value, rows in values.items():
+            targets = data.targets[rows]
+            (draws,) = Resamples(len(rows), data.seed, data.resamples).values(
+                targets, [(metric, tuned[rows])], classes=classes
+            )
+            reached = metric(targets, tuned[rows], classes=classes)
+            score = interval_of(reached, draws, len(rows), data.confidence, metric.range)
+            old = None
+            if before is not None:
+                old = metric(targets, suited(metric, before.probabilities)[rows], classes=classes)
+            found.append(Slice(column, value, score, old))
+    return tuple(found)
+
+
+def _thirds(data: ReportInput) -> dict[str, np.ndarray]:
+    columns = [data.table.column(name) for name in data.text_fields]
+    lengths = np.array([sum(len(str(text or "")) for text in row) for row in zip(*columns, strict=True)])
+    low, high = (int(np.quantile(lengths, q)) for q in (1 / 3, 2 / 3))
+    parts = {
+        f"up to {low:,} characters": lengths <= low,
+        f"{low + 1:,} to {high:,} characters": (lengths > low) & (lengths <= high),
+        f"over {high:,} characters": lengths > high,
+    }
+    return {name: np.flatnonzero(inside) for name, inside in parts.items() if inside.any()}
+
+
+def _values(data: ReportInput, column: str) -> dict[str, np.ndarray]:
+    if column not in data.table.column_names:
+        raise RecipeError(
+            f"there is no column {column!r} to slice by.{did_you_mean(column, data.table.column_names)}",
+            fix=f"Columns: {', '.join(data.table.column_names)}.",
+        )
+    values = np.array(["(empty)" if v is None else str(v) for v in data.table.column(column)], dtype=object)
+    different = sorted(set(values))
+    if not _FEWEST_VALUES <= len(different) <= _MOST_VALUES:
+        raise RecipeError(
+            f"column {column!r} has {len(different)} different values in test; "
+            f"a slice needs {_FEWEST_VALUES} to {_MOST_VALUES}.",
+            fix="Slice by a column of few categories, or leave it out.",
+        )
+    return {value: np.flatnonzero(values == value) for value in different}
+
+
+def mistakes(data: ReportInput, wrong: np.ndarray) -> tuple[Mistake, ...]:
+    """Take the wrong answers the model was surest of."""
+    tuned = data.contenders[0].probabilities
+    sure = tuned[wrong].max(axis=1)
+    worst = wrong[np.argsort(-sure, kind="stable")[:_MOST_MISTAKES]]
+    columns = [data.table.column(name) for name in data.text_fields]
+    return tuple(
+        Mistake(
+            str(data.table.places[i]),
+            shorten(" ⏐ ".join(str(column[i] or "") for column in columns), _EXCERPT),
+            data.labels[int(data.targets[i])],
+            data.labels[int(tuned[i].argmax())],
+            float(tuned[i].max()),
+        )
+        for i in worst.tolist()
+    )

@@ -1,0 +1,77 @@
+"""What a method is: *which* numbers of the model move, and nothing about what it learns or how it is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from weitiao.plugins import Options
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Method", "parameter_counts"]
+
+
+class Method:
+    """How pretrained weights are adapted. One file in this folder is the whole of one method.
+
+    Attributes
+    ----------
+    trains
+        ``"gradient"``: by the training loop. ``"convex"``: the backbone is frozen whole and what is left is a
+        convex problem, solved to its optimum without the loop; the settings of the loop are then refused.
+    learning_rate
+        What the loop uses when the recipe names none.
+    """
+
+    class Settings(Options):
+        """Settings of the method in the recipe."""
+
+    name: ClassVar[str]
+    trains: ClassVar[Literal["gradient", "convex"]] = "gradient"
+    learning_rate: ClassVar[float] = 5e-5
+    settings: Any
+
+    def __init__(self, settings: Options | None = None) -> None:
+        self.settings = settings or self.Settings()
+
+    @property
+    def part(self) -> Literal["model", "adapter"]:
+        """What a bundle holds: the whole model, or an adapter that needs its base to be opened."""
+        return "model"
+
+    def suits(self, model: nn.Module) -> str | None:
+        """Return ``None`` if the method can be applied to `model`, or a sentence that says why not."""
+        return None
+
+    def apply(self, model: nn.Module, *, seed: int) -> nn.Module:
+        """Insert or mark what trains (``requires_grad``), freeze all else; `seed` decides inserted weights."""
+        raise NotImplementedError
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """Return the plain model with what was learnt inside; `model` is left as it is."""
+        return model
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the adapter; only called where `part` is ``"adapter"``."""
+        raise NotImplementedError
+
+    def open(self, base: nn.Module, folder: Path) -> nn.Module:
+        """Put a saved adapter on `base`, a model freshly built; only called where `part` is ``"adapter"``."""
+        raise NotImplementedError
+
+    @classmethod
+    def tiny(cls) -> dict[str, Any]:
+        """Return the smallest working case, ``{"settings": {...}, "variants": [...]}``.
+
+        Variants are other settings, each a whole one, under which another model comes out; together they name
+        every setting. The contract tests put the method on two-layer models of several architectures.
+        """
+        return {"settings": {}, "variants": []}
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """Return how many numbers of `model` train, and how many it has."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)

@@ -1,0 +1,246 @@
+"""The one table of layer names: where a model's backbone, layers, head and dense layers are.
+
+Almost everything is found by structure, so a new architecture needs no line here;
+the exception is which dense layers make queries and values (`_QUERY_VALUE`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from weitiao.errors import ModelError
+
+__all__ = [
+    "POOLINGS",
+    "Pooling",
+    "adapter_targets",
+    "after_layers",
+    "backbone",
+    "head_modules",
+    "head_parameters",
+    "layers",
+    "linear_names",
+    "new_parameters",
+    "pool",
+    "unwrap",
+]
+
+Pooling = Literal["cls", "mean", "last"]
+POOLINGS: tuple[Pooling, ...] = ("cls", "mean", "last")
+
+# What the projections to queries and values are called; the first that a model has in full is taken.
+_QUERY_VALUE = (
+    ("query", "value"),  # BERT, RoBERTa, ELECTRA, ALBERT
+    ("query_proj", "value_proj"),  # DeBERTa
+    ("q_proj", "v_proj"),  # Llama, Qwen, Gemma, Mistral, OPT
+    ("q_lin", "v_lin"),  # DistilBERT, XLM
+    ("q", "v"),  # MPNet, T5
+    ("Wqkv",),  # ModernBERT, MPT
+    ("c_attn",),  # GPT-2
+    ("query_key_value",),  # BLOOM, Falcon, GPT-NeoX
+    ("qkv_proj",),  # Phi-3
+)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """Return the pretrained part of a model: what lies under the head. Sees through peft."""
+    inner: Any = unwrap(model)
+    return getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
+
+
+def layers(model: nn.Module) -> nn.ModuleList:
+    """Return the stack of equal blocks of the backbone, first to last.
+
+    Raises
+    ------
+    ModelError
+        The backbone has no such stack.
+    """
+    stacks = [s for s in _outer_lists(backbone(model)) if len({type(block) for block in s}) == 1]
+    if not stacks:
+        raise ModelError(f"{type(backbone(model)).__name__} has no stack of equal layers.")
+    return max(stacks, key=len)
+
+
+def new_parameters(model: nn.Module) -> set[str]:
+    """Return the names (in the unwrapped model) of parameters that the pretrained checkpoint did not have."""
+    return set(getattr(unwrap(model), "new_parameters", ()))
+
+
+def head_parameters(model: nn.Module) -> set[str]:
+    """Return the names of all parameters to learn from nothing: outside the backbone, and new ones inside it.
+
+    Under peft these are the trained copies; the frozen originals are left out.
+    """
+    inside = {id(p) for p in backbone(model).parameters()}
+    fresh = new_parameters(model)
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if "original_module." not in name and (id(parameter) not in inside or _plain(name) in fresh)
+    }
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Return the names of modules that make the head, as peft's ``modules_to_save`` takes them.
+
+    The top-level modules outside the backbone that hold parameters, then modules
+    of the backbone of which every parameter is new (a pooler the checkpoint lacks).
+    """
+    inner, body = unwrap(model), backbone(model)
+    names = [n for n, child in inner.named_children() if child is not body and any(True for _ in child.parameters())]
+    fresh = new_parameters(model)
+    known = {id(p) for n, p in inner.named_parameters() if _plain(n) not in fresh}
+    for name, child in body.named_children() if body is not inner else ():
+        own = [id(p) for p in child.parameters()]
+        if own and not known & set(own):
+            names.append(name)
+    return names
+
+
+def after_layers(model: nn.Module) -> set[str]:
+    """Return the names of backbone parameters that act after the last layer: a final norm, a pooler.
+
+    Found by running two tokens through the backbone and watching which modules
+    start after the last layer has ended: the order in which modules are declared
+    would count DeBERTa's relative positions, which every layer uses.
+    """
+    body, last = backbone(model), layers(model)[-1]
+    events: list[tuple[str, nn.Module]] = []
+    hooks = []
+    for module in body.modules():
+        hooks.append(module.register_forward_pre_hook(lambda m, _: events.append(("start", m))))
+    hooks.append(last.register_forward_hook(lambda m, _, __: events.append(("end", m))))
+    was_training = {m: m.training for m in body.modules()}
+    device = next(body.parameters()).device
+    try:
+        body.eval()
+        with torch.no_grad():
+            ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+            body(input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in was_training.items():
+            module.training = training
+    end = max(i for i, (what, _) in enumerate(events) if what == "end")
+    before = {id(p) for _, m in events[:end] for p in m.parameters(recurse=False)}
+    after = {id(p) for _, m in events[end:] for p in m.parameters(recurse=False)} - before
+    return {name for name, parameter in model.named_parameters() if id(parameter) in after}
+
+
+def linear_names(model: nn.Module, block: Literal["attention", "all"] = "attention") -> list[str]:
+    """Return names of dense layers inside the backbone's layers, as suffixes that peft matches.
+
+    Parameters
+    ----------
+    model
+        Any model `layers` can see into.
+    block
+        ``"attention"``: those that make queries and values (of a fused projection, the whole);
+        ``"all"``: every dense layer of a block.
+    """
+    paths = _dense_paths(model)
+    if block == "all":
+        ends = [path.rpartition(".")[2] for path in paths]
+        return [end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)]
+    ends = list(dict.fromkeys(path.rpartition(".")[2] for path in paths))
+    for wanted in _QUERY_VALUE:
+        if all(name in ends for name in wanted):
+            return list(wanted)
+    return [path for path in paths if "att" in path.lower()] or paths
+
+
+def adapter_targets(model: nn.Module, asked: Sequence[str] | None, *, method: str) -> list[str]:
+    """Return the dense layers an adapter goes on: `asked`, checked, or queries and values.
+
+    Raises
+    ------
+    ModelError
+        A name in `asked` matches no dense layer; the message lists those there are.
+    """
+    name = type(backbone(model)).__name__
+    there = linear_names(model, "all")
+    if asked is None:
+        return linear_names(model)
+    paths = [f".{path}" for path in _dense_paths(model)]
+    unknown = [target for target in asked if not any(path.endswith(f".{target}") for path in paths)]
+    if unknown or not asked:
+        short = " and ".join(linear_names(model))
+        what = "matches nothing" if unknown == list(asked) else f"has names that match nothing: {', '.join(unknown)}"
+        fits = f"fits no layer of {name}" if unknown == list(asked) else f"cannot be put on {name} as asked"
+        raise ModelError(
+            f"{method} {fits}: target_modules={list(asked)} {what}. Dense layers here: {', '.join(there)}.",
+            fix=f"Leave target_modules out to take {short}.",
+        )
+    return list(asked)
+
+
+def pool(last_hidden_state: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """One vector a row, from the vectors of its tokens.
+
+    Padding may stand on either side; it never enters.
+
+    Parameters
+    ----------
+    last_hidden_state
+        (rows, length, hidden).
+    attention_mask
+        (rows, length), 1 for tokens and 0 for padding.
+    pooling
+        ``"cls"`` the first token, ``"last"`` the last one, ``"mean"`` their mean.
+
+    Returns
+    -------
+    (rows, hidden)
+    """
+    mask = attention_mask.to(last_hidden_state.device)
+    if pooling == "mean":
+        weights = mask.unsqueeze(-1).to(last_hidden_state.dtype)  # (rows, length, 1)
+        return (last_hidden_state * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    if pooling not in POOLINGS:
+        raise ModelError(f"pooling={pooling!r} is not known.", fix=f"Take one of {', '.join(POOLINGS)}.")
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)  # from 1, so that padding is below every token
+    score = places if pooling == "last" else places.flip(0)
+    index = (mask.bool() * score).argmax(1)  # (rows,)
+    return last_hidden_state[torch.arange(len(mask), device=mask.device), index]
+
+
+def _outer_lists(module: nn.Module) -> list[nn.ModuleList]:
+    """Return module lists not inside another one: the experts of a layer are not layers."""
+    found: list[nn.ModuleList] = []
+    for child in module.children():
+        if isinstance(child, nn.ModuleList) and len(child):
+            found.append(child)
+        else:
+            found += _outer_lists(child)
+    return found
+
+
+def _dense_paths(model: nn.Module) -> list[str]:
+    """Return paths, inside a block, of the dense layers, in order; adapters already there are seen through."""
+    from transformers.pytorch_utils import Conv1D
+
+    paths = []
+    for block in layers(model):
+        for path, module in block.named_modules():
+            inside_adapter = ".lora_" in path or path.endswith(".base_layer")
+            if isinstance(getattr(module, "base_layer", module), nn.Linear | Conv1D) and path and not inside_adapter:
+                paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def _plain(name: str) -> str:
+    """Return the name a parameter had before peft wrapped the model."""
+    name = name.removeprefix("base_model.model.")
+    return re.sub(r"(modules_to_save\.[^.]+|original_module|base_layer)\.", "", name)

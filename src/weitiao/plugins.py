@@ -1,0 +1,131 @@
+"""A folder is a family, a file in it is a member, and the file's name is the member's name.
+
+Nothing is registered. `names` looks into the folder and imports nothing; `find`
+imports the one file that was asked for. A member can also come from a path to a
+``.py`` file, or from another distribution through an entry point in the group
+``weitiao.<family>``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from weitiao.errors import RecipeError, UnknownName, did_you_mean
+
+__all__ = ["FAMILIES", "Options", "find", "import_object", "names", "summary"]
+
+# family -> (folder inside the package, base class its members derive from)
+FAMILIES: dict[str, tuple[str, str]] = {
+    "tasks": ("tasks", "weitiao.tasks.base:Task"),
+    "methods": ("methods", "weitiao.methods.base:Method"),
+    "regularizers": ("training/regularizers", "weitiao.training.hook:Hook"),
+    "metrics": ("evaluation/metrics", "weitiao.evaluation.metrics.base:Metric"),
+    "checks": ("data/checks", "weitiao.data.checks.base:Check"),
+}
+_ROOT = Path(__file__).parent
+
+
+class Options(BaseModel):
+    """Base of every settings class: unknown keys are refused, values are fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def names(family: str) -> list[str]:
+    """List the members of a family, without importing any of them."""
+    folder = _ROOT / FAMILIES[family][0]
+    own = (p.stem for p in folder.glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
+    return sorted({*own, *(point.name for point in _entry_points(family))})
+
+
+def summary(family: str, name: str) -> str:
+    """Return the first docstring line of a member, read without importing it."""
+    path = _ROOT / FAMILIES[family][0] / f"{name}.py"
+    if not path.is_file():
+        return ""
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return doc.partition("\n")[0]
+
+
+def find(family: str, name: str) -> type[Any]:
+    """Import the member called `name` and return its class.
+
+    Parameters
+    ----------
+    family
+        A key of `FAMILIES`.
+    name
+        A member's name, or a path to a ``.py`` file that defines one.
+
+    Raises
+    ------
+    UnknownName
+        There is no such member; the message offers the nearest.
+    RecipeError
+        The file defines none, or more than one, subclass of the family's base.
+    """
+    folder, base_path = FAMILIES[family]
+    base = import_object(base_path)
+    if name.endswith(".py"):
+        return _only_subclass(_import_file(Path(name), family), base, family)
+    if name not in names(family):
+        raise UnknownName(
+            f"no {family.removesuffix('s')} is called {name!r}.{did_you_mean(name, names(family))}",
+            fix=f"Known: {', '.join(names(family))}. A path to a .py file of your own works too.",
+        )
+    for point in _entry_points(family):
+        if point.name == name:
+            return point.load()
+    module = importlib.import_module(f"weitiao.{folder.replace('/', '.')}.{name}")
+    return _only_subclass(module, base, family)
+
+
+def import_object(path: str) -> Any:
+    """Import ``"package.module:attribute"``."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _entry_points(family: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"weitiao.{family}"))
+
+
+def _import_file(path: Path, family: str) -> ModuleType:
+    if not path.is_file():
+        raise UnknownName(f"{path} is not a file.", fix=f"It was named as a member of {family}.")
+    name = f"weitiao_member_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UnknownName(f"{path} cannot be imported.", fix="It must be a Python source file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic and pickle-free dataclasses look the module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _only_subclass(module: ModuleType, base: type, family: str) -> type[Any]:
+    own = [
+        value
+        for key, value in vars(module).items()
+        if not key.startswith("_")
+        and isinstance(value, type)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        found = ", ".join(c.__name__ for c in own) or "none"
+        raise RecipeError(
+            f"a member of {family} defines exactly one public subclass of {base.__name__}; found: {found}.",
+            where=module.__file__,
+        )
+    own[0].name = Path(str(module.__file__)).stem
+    return own[0]

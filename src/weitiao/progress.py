@@ -1,0 +1,165 @@
+"""Who hears of a run while it goes on: ``events.jsonl``, TensorBoard, and a live line in the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+__all__ = ["Listeners"]
+
+
+class Listeners:
+    """Pass events on; used as a context manager, and called with one event at a time.
+
+    Parameters
+    ----------
+    folder
+        Where ``events.jsonl`` and ``tensorboard/`` are written.
+    show
+        Whether to draw in the terminal (on standard error, so that a pipe of standard output stays clean).
+    """
+
+    def __init__(self, folder: Path, *, show: bool) -> None:
+        self.folder = folder
+        self._show = show
+        self._file: TextIO | None = None
+        self._board: Any = None
+        self._screen: _Screen | None = None
+
+    def __enter__(self) -> Listeners:
+        self._file = (self.folder / "events.jsonl").open("a", encoding="utf-8")
+        if self._show:
+            self._screen = _Screen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._screen:
+            self._screen.close()
+        if self._board:
+            self._board.close()
+        if self._file:
+            self._file.close()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Pass one event on."""
+        if self._file:
+            line = {"time": round(time.time(), 3), **event}
+            self._file.write(json.dumps(line, ensure_ascii=False, default=float) + "\n")
+            self._file.flush()
+        if event["event"] in ("step", "measured"):
+            self._draw_board(event)
+        if self._screen:
+            self._screen(event)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Announce a part of the run; gives a function to be called with the rows done."""
+        self({"event": "phase", "name": name})
+        if self._screen is None:
+            yield lambda rows: None
+            return
+        with self._screen.task(name, total) as advance:
+            yield advance
+
+    def _draw_board(self, event: dict[str, Any]) -> None:
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=event["step"])
+        group = "training" if event["event"] == "step" else "dev"
+        for key, value in event.items():
+            if isinstance(value, float):
+                self._board.add_scalar(f"{group}/{key}", value, event["step"])
+
+
+class _Screen:
+    """One live line with what is being done, how far, how fast, and how long it will take."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        self.progress.start()
+        self.training: Any = None
+
+    def close(self) -> None:
+        self.progress.stop()
+
+    @contextmanager
+    def task(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        task = self.progress.add_task(name, total=total, note="")
+        try:
+            yield lambda rows: self.progress.advance(task, rows)
+        finally:
+            self.progress.remove_task(task)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        say = getattr(self, f"_{event['event']}", None)
+        if say:
+            say(event)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
+
+    def _data(self, event: dict[str, Any]) -> None:
+        splits = ", ".join(f"{name} {rows:,}" for name, rows in event["splits"].items())
+        aside = sum(event["set_aside"].values())
+        self._print(f"data      {event['rows_in']:,} rows in = {splits}, set aside {aside:,}")
+
+    def _finding(self, event: dict[str, Any]) -> None:
+        if event["severity"] != "info":
+            self._print(f"{event['severity']:9} {event['message']} {event['remedy']}")
+
+    def _training(self, event: dict[str, Any]) -> None:
+        share = event["trainable"] / event["parameters"]
+        self._print(f"training  {event['trainable']:,} of {event['parameters']:,} parameters ({share:.1%})")
+        if self.training is not None:
+            self.progress.remove_task(self.training)
+        self.training = None
+
+    def _step(self, event: dict[str, Any]) -> None:
+        note = (
+            f"loss {event['loss']:.4f}  lr {event['learning_rate']:.2e}  {event['rows_per_second']:.0f} rows/s  "
+            f"epoch {event['epoch']:.2f}"
+        )
+        if self.training is None:
+            self.training = self.progress.add_task("training", total=event["total"], completed=event["step"] - 1, note="")
+        self.progress.update(self.training, completed=event["step"], note=note)
+
+    def _measured(self, event: dict[str, Any]) -> None:
+        values = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if isinstance(v, float))
+        best = "  best so far" if event["best_step"] == event["step"] else ""
+        self._print(f"dev       step {event['step']:,}  {values}{best}")
+
+    def _solved(self, event: dict[str, Any]) -> None:
+        values = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if isinstance(v, float) and k != "C")
+        self._print(f"dev       C {event['C']:g}  {values}")
+
+    def _resumed(self, event: dict[str, Any]) -> None:
+        torn = f" ({', '.join(event['torn'])} was torn and is left out)" if event["torn"] else ""
+        self._print(f"resumed   at step {event['step']:,} of {event['total']:,}{torn}")
+
+    def _checkpoint_failed(self, event: dict[str, Any]) -> None:
+        self._print(f"warning   the checkpoint of step {event['step']:,} was not written: {event['reason']}")
+
+    def _tested(self, event: dict[str, Any]) -> None:
+        self._print(f"test      {event['line']}")
+        self._print(f"          {event['headline']}")
+
+    def _done(self, event: dict[str, Any]) -> None:
+        self._print(f"bundle    {event['bundle']} (verified; largest difference {event['verified']:.1e})")

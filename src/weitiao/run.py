@@ -1,0 +1,380 @@
+"""A run: seven steps, in order, in a folder that survives a crash at any instant.
+
+::
+
+    runs/NAME/   recipe.yaml  run.json  events.jsonl  tensorboard/  checkpoints/  bundle/  report.html
+
+1 data, 2 checks, 3 model, 4 training, 5 calibration, 6 the honest test, 7 the bundle. Each step is a method here;
+what it does is in the room it calls. A run that was killed goes on where its newest checkpoint stands; all else is
+computed again, and comes out the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from weitiao import __version__
+from weitiao import bundle as bundles
+from weitiao.bundle import Bundle, Contents
+from weitiao.card import model_card
+from weitiao.data.check import run_checks
+from weitiao.data.checks.base import CheckInput
+from weitiao.data.prepare import Prepared, prepare
+from weitiao.errors import RecipeError, TrainingError
+from weitiao.evaluation.calibration import fit_temperature, softmax
+from weitiao.evaluation.comparison import suited
+from weitiao.evaluation.contenders import Untuned, baselines, before_tuning
+from weitiao.evaluation.inference import predict_logits
+from weitiao.evaluation.panels import confusion, per_class
+from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Temperature, Training, build_report
+from weitiao.files import write_json, write_text
+from weitiao.findings import Finding
+from weitiao.methods.base import parameter_counts
+from weitiao.models.find import Pretrained, find
+from weitiao.models.load import load_tokenizer
+from weitiao.models.pooled import SentenceClassifier
+from weitiao.plugins import find as find_member
+from weitiao.progress import Listeners
+from weitiao.randomness import derive_seed
+from weitiao.recipe import Recipe
+from weitiao.tasks.base import Features
+from weitiao.training.checkpoint import Checkpoints
+from weitiao.training.convex import solve
+from weitiao.training.loop import Loop, Outside
+from weitiao.training.prefix import States, frozen_states
+
+__all__ = ["Run", "Trained", "run"]
+
+_REFERENCE_ROWS = 32
+_STATED = ("torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "scikit-learn", "numpy")
+
+
+def run(recipe: Recipe, folder: str | Path = "runs/run", *, show: bool = True) -> Bundle:
+    """Execute a recipe and return its bundle, reopened from the disk and verified.
+
+    A folder that holds an unfinished run of the same recipe is gone on with; a finished one is opened.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    show
+        Draw progress in the terminal.
+
+    Raises
+    ------
+    RecipeError
+        The folder holds a run of another recipe, or a setting would have no effect.
+    DataError, ModelError, TrainingError
+        The data, the model or the training does not allow it; what was finished is kept.
+    """
+    return Run(recipe, Path(folder), show=show).execute()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training: the model with its best weights, and what it says on dev and test, ``(rows, classes)``."""
+
+    model: nn.Module
+    dev_logits: np.ndarray
+    test_logits: np.ndarray
+    score: float  # main metric on dev, higher is better
+    history: tuple[dict[str, float], ...]
+    counts: tuple[int, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Material:
+    """What steps 1 to 3 lay out: rows, their encoding, and the pretrained model."""
+
+    data: Prepared
+    features: Mapping[str, Features]
+    findings: Sequence[Finding]
+    pretrained: Pretrained
+    tokenizer: Any
+    max_length: int
+    pooling: str
+
+    def targets(self, split: str) -> np.ndarray:
+        """Return the class indices of a split, ``(rows,)``."""
+        return np.array([row["labels"] for row in self.features[split].inputs], dtype=np.int64)
+
+
+class Run:
+    """One execution of a recipe in a folder."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, show: bool = True) -> None:
+        self.recipe, self.folder, self.show = recipe, folder, show
+        self.task = recipe.task.make("tasks")
+        self.method = recipe.method.make("methods")
+        self.main_metric = recipe.evaluation.main_metric or self.task.main_metric
+        names = recipe.evaluation.metrics or self.task.metrics
+        self.metrics = {name: find_member("metrics", name)() for name in dict.fromkeys((self.main_metric, *names))}
+
+    def execute(self) -> Bundle:
+        """Do the seven steps."""
+        with self._claimed(), Listeners(self.folder, show=self.show) as self.tell:
+            if (self.folder / "bundle" / "bundle.json").is_file():
+                return Bundle(self.folder)
+            data = self.read()
+            material = self.prepare(data)
+            self._remember(data, material.pretrained)
+            trained = [self.train(material, number) for number in range(self.recipe.training.seeds)]
+            best = max(trained, key=lambda t: t.score)
+            temperature = fit_temperature(best.dev_logits, material.targets("dev"))  # step 5
+            report = self.test(material, trained, best, temperature)
+            return self.hand_over(material, best, temperature, report)
+
+    def read(self) -> Prepared:
+        """Step 1: read, map and split the rows; learn the labels from train."""
+        with self.tell.phase("reading"):
+            data = prepare(self.recipe.data, self.task.fields, derive_seed(self.recipe.seed, "split"))
+            self.task.learn(data.splits.train)
+            data = data.without(self.task.accepts)
+        splits = {name: len(table) for name, table in data.tables.items()}
+        self.tell({"event": "data", "rows_in": data.rows_in, "splits": splits, "set_aside": data.reasons})
+        return data
+
+    def prepare(self, data: Prepared) -> Material:
+        """Steps 2 and 3: find the model, say what is wrong with the data for it, and encode the rows."""
+        chosen = self.recipe.model
+        with self.tell.phase("model"):
+            pretrained = find(chosen.name)
+            tokenizer = load_tokenizer(pretrained)
+        if chosen.max_length and chosen.max_length > pretrained.max_length:
+            raise RecipeError(
+                f"model.max_length is {chosen.max_length}, but {chosen.name} takes {pretrained.max_length} tokens.",
+                fix="Leave it out, or choose a model that takes more.",
+            )
+        max_length = chosen.max_length or pretrained.max_length
+        with self.tell.phase("checking"):
+            texts, label = self._text_fields(data), next(f.name for f in self.task.fields if f.kind == "label")
+            findings = run_checks(CheckInput(data.tables, texts, label, tokenizer, max_length)).findings
+        for finding in findings:
+            self.tell({"event": "finding", **finding.to_json()})
+        with self.tell.phase("encoding"):
+            features = {
+                name: Features.encode(self.task, table, tokenizer, max_length) for name, table in data.tables.items()
+            }
+        pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
+        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling)
+
+    def train(self, material: Material, number: int) -> Trained:
+        """Step 4: train with the seed of this number; the best weights meet dev and, once, test."""
+        started = time.monotonic()
+        seed = derive_seed(self.recipe.seed, "training", number)
+        model = self._build(material, seed)
+        if reason := self.method.suits(model):
+            raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
+        model = self.method.apply(model, seed=seed)
+        counts = parameter_counts(model)
+        self.tell({"event": "training", "seed": number, "trainable": counts[0], "parameters": counts[1]})
+        fit = {"gradient": self._by_gradient, "convex": self._by_optimum}[self.method.trains]
+        history = fit(model, material, seed, number)
+        dev, test = (self._logits(model, material, split) for split in ("dev", "test"))
+        score = self._measure(dev, material.targets("dev"))[self.main_metric]
+        sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
+        return Trained(model, dev, test, sign * score, tuple(history), counts, time.monotonic() - started)
+
+    def _by_gradient(self, model: nn.Module, material: Material, seed: int, number: int) -> list[dict[str, float]]:
+        hooks = [member.make("regularizers") for member in self.recipe.regularizers]
+        for member, hook in zip(self.recipe.regularizers, hooks, strict=True):
+            if reason := hook.suits(model, self.task):
+                raise RecipeError(f"the regularizer {member.name} would have no effect: {reason}.")
+        outside = Outside(
+            checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
+            measure=lambda m: self._measure(self._logits(m, material, "dev"), material.targets("dev")),
+            higher_is_better=self.metrics[self.main_metric].higher_is_better,
+            report=self.tell,
+        )
+        loop = Loop(model, self.task, material.features["train"], self.recipe.training, seed, hooks, outside)
+        return loop.run().history
+
+    def _by_optimum(self, model: nn.Module, material: Material, seed: int, number: int) -> list[dict[str, float]]:
+        rows = {k: (f, self._states(model, material, f)) for k, f in material.features.items() if k != "test"}
+        return solve(
+            model,
+            self.task,
+            rows,
+            strengths=self.method.settings.C,
+            measure=lambda logits: self._measure(logits, material.targets("dev")),
+            higher_is_better=self.metrics[self.main_metric].higher_is_better,
+            report=self.tell,
+        )
+
+    def test(self, material: Material, trained: Sequence[Trained], best: Trained, temperature: float) -> Report:
+        """Step 6: the tuned model beside what it has to beat, on the same rows."""
+        data, labels, evaluation = material.data, self.task.labels, self.recipe.evaluation
+        train_targets, targets = material.targets("train"), material.targets("test")
+        tuned = softmax(best.test_logits, temperature)
+        untuned = self._untuned(material)
+        texts = self._text_fields(data)
+        with self.tell.phase("comparing"):
+            rivals = before_tuning(untuned, train_targets, classes=len(labels), neighbors=evaluation.neighbors)
+            rivals += baselines(
+                data.splits.train, data.splits.test, texts, train_targets, classes=len(labels), seed=self.recipe.seed
+            )
+            scores = [self._measure(t.test_logits, targets)[self.main_metric] for t in trained]
+            given = ReportInput(
+                title=f"{self.recipe.method.name}: {', '.join(source.file for source in data.sources)}",
+                table=data.splits.test,
+                text_fields=texts,
+                targets=targets,
+                labels=labels,
+                contenders=[Contender("tuned", "the tuned model", tuned, "", "微调后的模型"), *rivals],
+                metrics=list(self.metrics),
+                main_metric=self.main_metric,
+                counts=Counts(data.rows_in, {k: len(t) for k, t in data.tables.items()}, data.reasons),
+                before="before",
+                temperature=Temperature(temperature, softmax(best.test_logits)),
+                panels=[f(targets, tuned.argmax(axis=1), labels) for f in (per_class, confusion)],
+                training=self._account(material, best),
+                seeds_scores=scores if len(scores) > 1 else (),
+                findings=material.findings,
+                recipe=self.recipe.to_yaml(),
+                slices=evaluation.slices,
+                seed=derive_seed(self.recipe.seed, "bootstrap") % 2**32,
+                resamples=evaluation.resamples,
+            )
+            report = build_report(given)
+        self.tell({"event": "tested", "line": report.line, "headline": report.headline})
+        return report
+
+    def hand_over(self, material: Material, best: Trained, temperature: float, report: Report) -> Bundle:
+        """Step 7: write the bundle, reopen it, let it prove itself, and only then let the checkpoints go."""
+        data, test = material.data, material.data.splits.test
+        chosen = sorted(range(len(test)), key=lambda i: test.ids[i])[:_REFERENCE_ROWS]
+        facts = {
+            "base": {
+                "name": material.pretrained.name,
+                "content_hash": material.pretrained.content_hash,
+                "pooling": material.pooling,
+            },
+            "metrics": {k: [v.value, v.low, v.high] for k, v in report.standings[0].scores.items()},
+            "rows": {"in": data.rows_in, **{k: len(t) for k, t in data.tables.items()}, "set_aside": data.reasons},
+            "data": data.fingerprints,
+            "recipe": self.recipe.fingerprint,
+            "labels": self.task.labels,
+            "lineage": [],
+            "versions": {"weitiao": __version__, "python": platform.python_version()} | {name: version(name) for name in _STATED},
+        }
+        pooled = isinstance(best.model, SentenceClassifier)
+        card = model_card(self.recipe, facts, report, part=self.method.part, pooled=pooled)
+        contents = Contents(
+            recipe=self.recipe,
+            task=self.task,
+            method=self.method,
+            model=best.model.eval(),
+            tokenizer=material.tokenizer,
+            max_length=material.max_length,
+            temperature=temperature,
+            facts=facts,
+            reference=[{name: test[i][name] for name in self._text_fields(data)} for i in chosen],
+            extra={
+                "report.json": report.write_json,
+                "report.html": report.write_html,
+                "README.md": lambda path: write_text(path, card),
+            },
+        )
+        with self.tell.phase("writing"):
+            bundles.write(self.folder / "bundle", contents)
+            done = Bundle(self.folder)
+        report.write_html(self.folder / "report.html")
+        Checkpoints(self.folder / "checkpoints").clear()
+        self.tell({"event": "done", "bundle": str(done.folder), "verified": done.verified})
+        return done
+
+    def _build(self, material: Material, seed: int) -> nn.Module:
+        dropout = self.recipe.model.dropout
+        return self.task.build(material.pretrained, pooling=material.pooling, dropout=dropout, seed=seed)
+
+    def _logits(self, model: nn.Module, material: Material, split: str) -> np.ndarray:
+        features, size = material.features[split], self.recipe.evaluation.batch_size
+        with self.tell.phase(f"measuring {split}", len(features)) as advance:
+            return predict_logits(model, self.task, features, batch_size=size, progress=advance)
+
+    def _states(self, model: nn.Module, material: Material, features: Features) -> States:
+        size = self.recipe.evaluation.batch_size
+        with self.tell.phase("frozen features", len(features)) as advance:
+            return frozen_states(
+                model, self.task, features, pooling=material.pooling, batch_size=size, progress=advance
+            )
+
+    def _untuned(self, material: Material) -> Untuned:
+        model = self._build(material, self.recipe.seed)
+        train, test = (self._states(model, material, material.features[k]).hidden.numpy() for k in ("train", "test"))
+        names = self.task.label_rows()
+        if names is None:
+            return Untuned(train, test, None)
+        rows = Features.encode(self.task, names, material.tokenizer, material.max_length)
+        return Untuned(train, test, self._states(model, material, rows).hidden.numpy())
+
+    def _measure(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        p = softmax(logits)
+        return {
+            name: metric(targets, suited(metric, p), classes=p.shape[1]) for name, metric in self.metrics.items()
+        }
+
+    def _account(self, material: Material, best: Trained) -> Training:
+        main = self.main_metric
+        kept = ("step", "epoch", "loss", "C")
+        history = tuple({k: v for k, v in h.items() if k in kept} | {"score": h[main]} for h in best.history)
+        return Training(
+            method=self.recipe.method.name,
+            model=material.pretrained.name,
+            trainable_parameters=best.counts[0],
+            total_parameters=best.counts[1],
+            epochs=best.history[-1].get("epoch", 0.0) if best.history else 0.0,
+            seconds=best.seconds,
+            history=history,
+        )
+
+    def _text_fields(self, data: Prepared) -> tuple[str, ...]:
+        there = data.splits.train.column_names
+        return tuple(f.name for f in self.task.fields if f.kind == "text" and f.name in there)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold the folder alone, and refuse one that holds a run of another recipe."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:  # the kernel frees it when the process dies
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TrainingError("another process is running in this folder.", where=self.folder) from error
+            kept = self.folder / "recipe.yaml"
+            if not kept.is_file():
+                write_text(kept, self.recipe.to_yaml())
+            elif there := self.recipe.differences(Recipe.load(kept)):
+                raise RecipeError(
+                    f"holds a run of another recipe ({'; '.join(there[:5])}).",
+                    where=self.folder,
+                    fix="Choose another folder with --folder, or delete this one.",
+                )
+            yield
+
+    def _remember(self, data: Prepared, pretrained: Pretrained) -> None:
+        """Keep what the run began with; refuse to go on with other rows or another model."""
+        path = self.folder / "run.json"
+        now = {"data": data.fingerprints, "model": pretrained.content_hash}
+        if path.is_file() and (before := json.loads(path.read_text(encoding="utf-8"))) != now:
+            changed = "the model" if before["data"] == now["data"] else "the data"
+            raise TrainingError(
+                f"{changed} changed since this run began.",
+                where=self.folder,
+                fix="Bring back what was there, or run in another folder.",
+            )
+        write_json(path, now)

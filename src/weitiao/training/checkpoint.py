@@ -1,0 +1,106 @@
+"""Checkpoints: all that a killed run needs to end with the same bits as one that was never killed.
+
+A checkpoint is a folder written aside, flushed to the disk, and renamed; a manifest of hashes tells a whole
+one from a torn one. Tensors are kept as safetensors and everything else as JSON: nothing is unpickled.
+The two newest are kept, so a torn one costs one interval.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from weitiao.files import list_files, sha256, whole_folder, write_json
+
+__all__ = ["Checkpoints", "load_optimizer", "optimizer_state"]
+
+_MANIFEST = "manifest.json"
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder.
+
+    Parameters
+    ----------
+    folder
+        Where they are; made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: int, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        """Write the checkpoint of `step`, then drop all but the two newest.
+
+        Raises
+        ------
+        OSError
+            The disk is full, say. Older checkpoints are untouched.
+        """
+        with whole_folder(self.folder / f"step-{step:08d}") as folder:
+            for name, group in tensors.items():
+                save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, folder / f"{name}.safetensors")
+            write_json(folder / "state.json", state)
+            write_json(folder / _MANIFEST, {name: sha256(folder / name) for name in list_files(folder)})
+        for old in self._steps()[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def newest(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]] | None:
+        """Read the newest whole checkpoint; torn ones are removed, and named in the state under ``"torn"``."""
+        torn = []
+        for folder in reversed(self._steps()):
+            found = _read(folder)
+            if found is not None:
+                tensors, state = found
+                return tensors, {**state, "torn": torn}
+            torn.append(folder.name)
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def clear(self) -> None:
+        """Remove everything: the bundle is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("step-*") if p.is_dir())
+
+
+def _read(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]] | None:
+    try:
+        hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        if any(sha256(folder / name) != value for name, value in hashes.items()):
+            return None
+        tensors = {p.stem: load_file(p) for p in folder.glob("*.safetensors")}
+        return tensors, json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return the optimizer's state as tensors, ``"parameter.name"`` to value.
+
+    Learning rates are not kept: they are a function of the step.
+    """
+    flat = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if value is not None:
+                flat[f"{index}.{name}"] = value if isinstance(value, torch.Tensor) else torch.tensor(value)
+    return flat
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, flat: Tensors) -> None:
+    """Give the optimizer back what `optimizer_state` returned."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in flat.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,111 @@
+"""A hook changes how numbers are moved, at one of eight seams of the loop, with state of its own.
+
+The loop, with every seam in its place::
+
+    hook.begin(loop)
+    for each epoch:
+        for each step:
+            for each micro-batch of the step's window:
+                batch = hook.before_batch(loop, batch)
+            for each micro-batch:
+                outputs = model(batch)
+                loss = task.loss(outputs, batch) / items of the window
+                loss += (share of the window) * hook.loss(loop, batch, outputs)      # a mean over items
+                backward
+                hook.after_backward(loop, batch)
+            hook.before_step(loop)              # gradients are whole, and not yet clipped
+            clip, step
+            hook.after_step(loop)
+        hook.after_epoch(loop)
+    hook.finish(loop)
+
+``before_*``, ``begin`` and ``loss`` run in the order of the recipe, ``after_*`` and ``finish`` in reverse, so
+that what one hook wraps it unwraps. A seam a hook does not define costs nothing. A hook may return or add; it
+does not replace the loop's model, its optimizer, or another hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from weitiao.plugins import Options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from weitiao.tasks.base import Task
+    from weitiao.training.loop import Loop
+
+__all__ = ["SEAMS", "Hook"]
+
+SEAMS = (
+    "begin",
+    "before_batch",
+    "loss",
+    "after_backward",
+    "before_step",
+    "after_step",
+    "after_epoch",
+    "finish",
+)
+
+
+class Hook:
+    """A change to training. One file in ``training/regularizers`` is one regularizer, a hook chosen by name."""
+
+    class Settings(Options):
+        """Settings of the hook in the recipe; the value that would make it do nothing is refused."""
+
+    name: ClassVar[str]
+    settings: Any
+
+    def __init__(self, settings: Options | None = None) -> None:
+        self.settings = settings or self.Settings()
+
+    def suits(self, model: nn.Module, task: Task) -> str | None:
+        """Return ``None`` if the hook does something here, or a sentence that says why not."""
+        return None
+
+    def begin(self, loop: Loop) -> None:
+        """Start of training, after a resumed run has its weights back."""
+
+    def before_batch(self, loop: Loop, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the micro-batch to train on."""
+        return batch
+
+    def loss(self, loop: Loop, batch: dict[str, torch.Tensor], outputs: Any) -> torch.Tensor:
+        """Return an extra term, a mean over the items of `batch`."""
+        raise NotImplementedError
+
+    def after_backward(self, loop: Loop, batch: dict[str, torch.Tensor]) -> None:
+        """Run after each micro-batch's backward pass."""
+
+    def before_step(self, loop: Loop) -> None:
+        """Run when the gradient of the whole window is there, before it is clipped."""
+
+    def after_step(self, loop: Loop) -> None:
+        """Run after the optimizer's step."""
+
+    def after_epoch(self, loop: Loop) -> None:
+        """Run after each epoch."""
+
+    def finish(self, loop: Loop) -> None:
+        """Run once, when training is over."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return what a resumed run needs, tensors by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+
+    @classmethod
+    def tiny(cls) -> dict[str, Any]:
+        """Return the smallest case in which the hook does something.
+
+        ``{"settings": {...}, "variants": [...], "idle": [...]}``: variants are other settings, each a whole one,
+        that train to other weights and together name every setting; idle ones would do nothing, and are refused.
+        """
+        return {"settings": {}, "variants": [], "idle": []}
