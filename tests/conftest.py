@@ -132,6 +132,52 @@ def tiny_bert(tiny_model: Callable[[str], Path]) -> Path:
     return tiny_model("bert")
 
 
+@pytest.fixture(scope="session")
+def tiny_rows() -> list[dict[str, str]]:
+    """Sixty-four rows of two classes, English and Chinese, with words that the tiny models know."""
+    things = ("room", "hotel", "food", "film", "book", "card", "phone", "battery")
+    words = {"positive": ("good", "great", "nice", "很好"), "negative": ("bad", "poor", "dirty", "太差")}
+    return [
+        {"text": f"the {thing} is {word}", "label": label}
+        for thing in things
+        for label, said in words.items()
+        for word in said
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(
+    tiny_bert: Path, tiny_rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Return ``make(**sections)``: the bundle of a real run of that recipe on `tiny_rows`, run once a session.
+
+    Tests that change a bundle copy it first.
+    """
+    made: dict[str, Path] = {}
+
+    def make(rows: list[dict[str, str]] | None = None, **sections: Any) -> Path:
+        import json
+
+        import weitiao
+
+        key = json.dumps([rows, sections], sort_keys=True)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("tiny_bundle")
+            data = folder / "rows.jsonl"
+            data.write_text("".join(json.dumps(row) + "\n" for row in rows or tiny_rows), encoding="utf-8")
+            plain: dict[str, Any] = {
+                "data": str(data),
+                "model": str(tiny_bert),
+                "training": {"epochs": 1, "learning_rate": 1e-2},
+                "evaluation": {"resamples": 100},
+            }
+            recipe = weitiao.Recipe(**plain | sections)
+            made[key] = weitiao.run(recipe, folder / "run", show=False).folder
+        return made[key]
+
+    return make
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have measured (`record_property("table", text)`), also when workers ran them."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):

@@ -12,6 +12,9 @@ Names are imported when they are first used, so that ``import weitiao`` costs no
 
 from __future__ import annotations
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,9 +37,18 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'weitiao' has no attribute {name!r}")
-    import importlib
-
     module, attribute = _HOMES[name]
     value = getattr(importlib.import_module(module), attribute)
-    globals()[name] = value  # a submodule of the same name ("run") must not take the function's place
+    globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Whoever imports the submodule `run` makes Python put it here, where the function of that name belongs.
+        if name in _HOMES and isinstance(value, ModuleType):
+            value = getattr(value, _HOMES[name][1])
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -13,7 +13,6 @@ the outputs they had at the moment of saving: a bundle that does not reproduce i
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weitiao.errors import BundleError
-from weitiao.files import list_files, sha256, whole_folder, write_json
+from weitiao.data.request import ROWS_ARE, request_texts
+from weitiao.errors import BundleError, DataError, RecipeError
+from weitiao.files import whole_folder, write_json
+from weitiao.integrity import check_files, check_labels, find_bundle, read_object, read_reference, seal
 from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features, Prediction, Task
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_VERSION", "TOLERANCE", "Bundle", "Contents", "write"]
 
 FORMAT_VERSION = 1
-_SUMS = "checksums.json"
 # Largest difference between a logit of a reference row when saved and when loaded. In float32, another batch
 # or another kernel moves logits by 1e-6 to 1e-5; another weight, label or token by far more.
 TOLERANCE = 1e-3
@@ -81,7 +81,7 @@ def write(folder: Path, contents: Contents) -> None:
     """
     with whole_folder(folder) as aside:
         _write_files(aside, contents)
-        write_json(aside / _SUMS, {name: sha256(aside / name) for name in list_files(aside)})
+        seal(aside)
 
 
 def _write_files(folder: Path, contents: Contents) -> None:
@@ -91,25 +91,18 @@ def _write_files(folder: Path, contents: Contents) -> None:
     if part == "model":
         save(contents.method.whole(contents.model), folder / part, contents.tokenizer, max_length=contents.max_length)
     else:
-        contents.method.save(contents.model, folder / part)
+        contents.method.save(contents.model, folder / part, base=contents.facts["base"]["name"])
     contents.tokenizer.save_pretrained(folder / "tokenizer")
     (folder / "recipe.yaml").write_text(contents.recipe.to_yaml(), encoding="utf-8")
-    task, reference = contents.task, []
-    if contents.reference:
-        features = [dict(row) for row in contents.reference]
-        logits = _logits(contents.model, task, features, contents.tokenizer, contents.max_length)
-        for row, values, prediction in zip(
-            features, logits, task.decode(logits, temperature=contents.temperature), strict=True
-        ):
-            reference.append({"row": row, "logits": [float(v) for v in values], "label": prediction.label})
-    lines = (json.dumps(line, ensure_ascii=False) for line in reference)
-    (folder / "reference.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    task = contents.task
+    (folder / "reference.jsonl").write_text("".join(_reference_lines(contents)), encoding="utf-8")
     write_json(
         folder / "bundle.json",
         {
             "format_version": FORMAT_VERSION,
             "task": {"name": contents.recipe.task.name, "state": task.state},
             "part": part,
+            "text_fields": list(contents.reference[0]),
             "max_length": contents.max_length,
             "temperature": contents.temperature,
             "tolerance": TOLERANCE,
@@ -118,6 +111,15 @@ def _write_files(folder: Path, contents: Contents) -> None:
     )
     for name, writer in contents.extra.items():
         writer(folder / name)
+
+
+def _reference_lines(contents: Contents) -> Iterator[str]:
+    task, rows = contents.task, [dict(row) for row in contents.reference]
+    logits = _logits(contents.model, task, rows, contents.tokenizer, contents.max_length)
+    answers = task.decode(logits, temperature=contents.temperature)
+    for row, values, answer in zip(rows, logits, answers, strict=True):
+        line = {"row": row, "logits": [float(v) for v in values], "label": answer.label}
+        yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 class Bundle:
@@ -138,21 +140,26 @@ class Bundle:
     """
 
     def __init__(self, folder: str | Path, *, verify: bool = True) -> None:
-        folder = Path(folder)
-        self.folder = folder / "bundle" if (folder / "bundle" / "bundle.json").is_file() else folder
-        self._check_files()
-        self.facts: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text(encoding="utf-8"))
-        if self.facts["format_version"] > FORMAT_VERSION:
+        self.folder = find_bundle(Path(folder))
+        check_files(self.folder)
+        self.facts = read_object(self.folder, "bundle.json")
+        if self.facts.get("format_version") != FORMAT_VERSION:
             raise BundleError(
-                f"was written in format {self.facts['format_version']}; this weitiao reads up to {FORMAT_VERSION}.",
+                f"was written in format {self.facts.get('format_version')}; this weitiao reads {FORMAT_VERSION}.",
                 where=self.folder,
-                fix="Update weitiao.",
+                fix="Install the weitiao that wrote it: see versions in bundle.json.",
             )
-        self.recipe = Recipe.load(self.folder / "recipe.yaml")
-        self.task: Task = self.recipe.task.make("tasks", self.facts["task"]["state"])
-        self.method: Method = self.recipe.method.make("methods")
-        self.max_length: int = self.facts["max_length"]
-        self.temperature: float = self.facts["temperature"]
+        try:
+            self.recipe = Recipe.load(self.folder / "recipe.yaml")
+            self.task: Task = self.recipe.task.make("tasks", self.facts["task"]["state"])
+            self.method: Method = self.recipe.method.make("methods")
+            self.text_fields: tuple[str, ...] = tuple(self.facts["text_fields"])
+            self.max_length: int = self.facts["max_length"]
+            self.temperature: float = self.facts["temperature"]
+        except RecipeError as error:
+            raise BundleError(f"its recipe cannot be read: {error}", where=self.folder) from error
+        except (KeyError, TypeError) as error:
+            raise BundleError(f"was edited: bundle.json lacks {error}.", where=self.folder) from error
         self.verified: float | None = None  # largest difference of the reference rows
         if verify:
             self.verify()
@@ -162,14 +169,16 @@ class Bundle:
         """The honest account of this bundle."""
         from weitiao.evaluation.report import Report
 
-        return Report.from_json(json.loads((self.folder / "report.json").read_text(encoding="utf-8")))
+        return Report.from_json(read_object(self.folder, "report.json"))
 
     @cached_property
     def model(self) -> nn.Module:
         """The model, ready to answer."""
-        from weitiao.models.find import find
+        from weitiao.models.find import find, transformer_folder
 
         if self.facts["part"] == "model":
+            config = transformer_folder(self.folder / "model") / "config.json"
+            check_labels(self.folder, config, self.task.state["labels"])
             return self.task.reopen(self.folder / "model").eval()
         base = self.facts["base"]
         pretrained = find(base["name"])
@@ -202,10 +211,7 @@ class Bundle:
         BundleError
             A difference is larger than the tolerance, or a label is another one; names the row.
         """
-        lines = (self.folder / "reference.jsonl").read_text(encoding="utf-8").splitlines()
-        reference = [json.loads(line) for line in lines]
-        if not reference:
-            raise BundleError("holds no reference rows, so nothing proves what it answers.", where=self.folder)
+        reference = read_reference(self.folder)
         logits = self.logits([line["row"] for line in reference])
         labels = [p.label for p in self.task.decode(logits, temperature=self.temperature)]
         largest = 0.0
@@ -217,11 +223,12 @@ class Bundle:
             if not gap <= self.facts["tolerance"] or label != line["label"]:
                 off.append(i + 1)
         if off:
+            versions = ", ".join(f"{name} {version}" for name, version in self.facts.get("versions", {}).items())
             raise BundleError(
                 f"does not reproduce itself: {len(off)} of {len(reference)} reference rows differ (largest difference "
                 f"{largest:.3g}, tolerance {self.facts['tolerance']}; first row {off[0]}). Nothing is answered.",
                 where=self.folder,
-                fix=f"It was saved with {_versions_text(self.facts.get('versions', {}))}; install these, or run again.",
+                fix=f"It was saved with {versions}; install these, or run again.",
             )
         self.verified = largest
         return largest
@@ -243,12 +250,13 @@ class Bundle:
         A `Prediction` for one row, a list of them for many. Confidences are calibrated.
         """
         if isinstance(rows, str | Mapping):
-            return self.predict([rows])[0]
-        plain = [row if isinstance(row, Mapping) else {"text": row} for row in rows]
-        return list(self.stream(plain, batch_size=batch_size)) if plain else []
+            return next(self.stream([rows]))
+        if not isinstance(rows, Iterable) or isinstance(rows, bytes):
+            raise DataError(f"{type(rows).__name__} is no kind of row.", fix=ROWS_ARE)
+        return list(self.stream(rows, batch_size=batch_size))
 
-    def stream(self, rows: Iterable[Mapping[str, Any]], *, batch_size: int = 64) -> Iterator[Prediction]:
-        """Predict row after row in constant memory, in the order given.
+    def stream(self, rows: Iterable[Any], *, batch_size: int = 64) -> Iterator[Prediction]:
+        """Predict row after row in constant memory, in the order given; rows are as in `predict`.
 
         Raises
         ------
@@ -257,8 +265,7 @@ class Bundle:
         """
         if self.verified is None:
             self.verify()
-        names = [field.name for field in self.task.fields if field.kind == "text"]
-        source = ({name: row[name] for name in names if row.get(name) is not None} for row in rows)
+        source = (request_texts(row, i + 1, self.text_fields, self.task.fields) for i, row in enumerate(rows))
         while chunk := list(islice(source, 16 * batch_size)):
             yield from self.task.decode(self.logits(chunk, batch_size=batch_size), temperature=self.temperature)
 
@@ -273,32 +280,11 @@ class Bundle:
         target = Path(folder)
         if target.exists():
             raise BundleError("exists already.", where=target, fix="Choose another folder.")
+        if self.folder.resolve() in target.resolve().parents:
+            raise BundleError("lies inside the bundle itself.", where=target, fix="Choose another folder.")
         with whole_folder(target) as aside:
             shutil.copytree(self.folder, aside, dirs_exist_ok=True)
         return Bundle(target)
-
-    def _check_files(self) -> None:
-        sums = self.folder / _SUMS
-        if not sums.is_file():
-            raise BundleError("is not a bundle: it has no checksums.json.", where=self.folder)
-        try:
-            hashes = json.loads(sums.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BundleError("is damaged: checksums.json cannot be read.", where=self.folder) from error
-        there = set(list_files(self.folder)) - {_SUMS}
-        for name in sorted(set(hashes) - there):
-            raise BundleError(f"is damaged: {name} is missing.", where=self.folder, fix="Copy the bundle again.")
-        for name in sorted(there - set(hashes)):
-            raise BundleError(
-                f"was changed: {name} was not in it when it was made.", where=self.folder, fix="Take it out."
-            )
-        for name in sorted(hashes):
-            if sha256(self.folder / name) != hashes[name]:
-                raise BundleError(
-                    f"was damaged or edited: {name} is not what was saved.",
-                    where=self.folder,
-                    fix="Copy the bundle again from where it was made, or run its recipe.yaml again.",
-                )
 
 
 def _logits(
@@ -311,12 +297,6 @@ def _logits(
 ) -> np.ndarray:
     from weitiao.evaluation.inference import predict_logits
 
-    names = {field.name for field in task.fields if field.kind == "text"}
-    texts = [{key: value for key, value in row.items() if key in names} for row in rows]
-    inputs = task.encode(texts, tokenizer, max_length)
-    features = Features(inputs, [str(i + 1) for i in range(len(texts))], lambda part: task.collate(part, tokenizer))
+    inputs = task.encode(rows, tokenizer, max_length)
+    features = Features(inputs, [str(i + 1) for i in range(len(rows))], lambda part: task.collate(part, tokenizer))
     return predict_logits(model, task, features, batch_size=batch_size)
-
-
-def _versions_text(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown versions"

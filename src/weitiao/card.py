@@ -16,7 +16,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 model = AutoModelForSequenceClassification.from_pretrained("model")
 tokenizer = AutoTokenizer.from_pretrained("model")
 ```"""
-_OPEN_POOLED = """The model reads the {pooling} of all token vectors, so it is a sentence-transformers model whose output is the logits:
+_OPEN_POOLED = """The model reads the {pooling} of all token vectors, so it is a sentence-transformers model
+whose output is the logits:
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -30,6 +31,9 @@ import weitiao
 
 model = weitiao.Bundle(".").model  # a PeftModel on the base model
 ```
+
+Without weitiao, where the base reads its `cls` or `last` token: `peft.PeftModel.from_pretrained(base, "adapter")` on
+`AutoModelForSequenceClassification.from_pretrained({base!r}, num_labels={count})`.
 
 With `method.merge: true` in the recipe, a bundle holds whole weights instead."""
 
@@ -71,7 +75,7 @@ weitiao predict . "..."
 weitiao verify .
 ```
 
-{how.format(pooling=facts["base"]["pooling"])}
+{how.format(pooling=facts["base"]["pooling"], base=facts["base"]["name"], count=len(facts["labels"]))}
 
 ## How good it is
 

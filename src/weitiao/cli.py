@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from weitiao import __version__
+
 app = typer.Typer(
+    name="weitiao",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="From labelled text to a model you can trust.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -24,7 +27,30 @@ Encoding = Annotated[str | None, typer.Option(help="Found when left out: utf-8, 
 Delimiter = Annotated[str | None, typer.Option(help="Found when left out.")]
 Header = Annotated[bool | None, typer.Option(help="Whether the first line names the columns; found when left out.")]
 Pattern = Annotated[str | None, typer.Option(help=r"Regular expression for each line: (?P<label>\S+) (?P<text>.*)")]
+# typer may carry a click of its own; this is the root of its errors, whichever it is.
+_Misuse: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+_FILES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xlsx", ".gz"}
+
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the folder of the run that made it.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"weitiao {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From labelled text to a model you can trust.
+
+    Example: weitiao run recipe.yaml, then: weitiao predict runs/recipe "where is my parcel?"
+    """
 
 
 @app.command()
@@ -32,7 +58,9 @@ def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Rows to train on.")],
     dev: Annotated[list[str] | None, typer.Option(help="Rows to choose by.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="Rows to measure by.")] = None,
-    model: Annotated[str | None, typer.Option(help="Check lengths and vocabulary for it; 'none' leaves them out.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Check lengths and vocabulary for it; 'none' leaves them out.")
+    ] = None,
     field: FieldOption = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -50,14 +78,17 @@ def check(
     from weitiao.check import check_files
 
     report = check_files(
-        {"train": files, "dev": dev, "test": test}, model, _pairs(field), _read_options(encoding, delimiter, header, pattern)
+        {"train": files, "dev": dev, "test": test},
+        model,
+        _pairs(field),
+        _read_options(encoding, delimiter, header, pattern),
     )
     if html:
         report.write_html(html)
     if as_json:
         _print_json(report.to_json())
     else:
-        report.print(_console())
+        report.print(_console(soft_wrap=not sys.stdout.isatty()))  # a pipe has no width
         if html:
             typer.echo(f"page: {html}")
     raise typer.Exit(1 if any(f.severity == "error" for f in report.findings) else 0)
@@ -66,7 +97,9 @@ def check(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, or the folder of a run to go on with.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="Such as method=lora.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="Such as method=lora.")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="Of the run; runs/ and the recipe's name when left out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Draw no progress.")] = False,
     as_json: Json = False,
@@ -79,7 +112,8 @@ def run(
 
     is_run = recipe.is_dir()
     read = Recipe.load(recipe / "recipe.yaml" if is_run else recipe, overrides or [])
-    folder = folder or (recipe if is_run else Path("runs") / recipe.stem)
+    if folder is None:
+        folder = recipe if is_run else Path("runs") / recipe.stem
     _be_calm()
     from weitiao.run import run as execute
 
@@ -97,9 +131,12 @@ def run(
 @app.command()
 def predict(
     bundle: BundlePath,
-    inputs: Annotated[list[str], typer.Argument(metavar="TEXT...|FILE", help="Texts, or one file of rows.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...|FILE", help="Texts (the two of a pair: 'one|||other'), or one file of rows."),
+    ],
     field: FieldOption = None,
-    out: Annotated[Path | None, typer.Option(help="Write here (.csv or .jsonl) in place of the terminal.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Of a file: write to this .csv or .jsonl.")] = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     header: Header = None,
@@ -108,31 +145,68 @@ def predict(
 ) -> None:
     """Predict texts, or the rows of a file in constant memory.
 
+    Prints label, calibrated confidence and text (of a file: its place); with --json one object a line.
+
     Example: weitiao predict runs/demo/bundle "where is my parcel?"
     """
     _be_calm()
     from weitiao.bundle import Bundle
 
-    opened = Bundle(bundle)
-    if len(inputs) == 1 and Path(inputs[0]).is_file():
-        from weitiao.predict import predict_file, write_predictions
-
-        options = _read_options(encoding, delimiter, header, pattern)
-        rows = predict_file(opened, inputs[0], _pairs(field), options)
-        if out is None:
-            done, failed = write_predictions(rows, sys.stdout, as_csv=False)
-        else:
-            with out.open("w", encoding="utf-8", newline="") as file:
-                done, failed = write_predictions(rows, file, as_csv=out.suffix == ".csv")
-        typer.echo(f"{done + failed:,} rows: {done:,} answered, {failed:,} not", err=True)
+    options = _read_options(encoding, delimiter, header, pattern)
+    if any(map(_is_file, inputs)):
+        if len(inputs) > 1:
+            _misused("one file at a time, or texts: these are several inputs, and a file among them.")
+        _predict_file(Bundle(bundle), inputs[0], _pairs(field), options, out, as_json)
         return
-    if out or field or encoding or delimiter or pattern or header is not None:
+    if out or field or any(value is not None for _, value in options):
         _misused("--out, --field and the options about reading concern a file; the inputs here are texts.")
-    answers = opened.predict([_pair_of(text) for text in inputs])
+    opened = Bundle(bundle)
+    answers = opened.predict([_row_of(text, opened.text_fields) for text in inputs])
     for text, answer in zip(inputs, answers, strict=True):
-        typer.echo(json.dumps({"text": text, **answer.to_json()}, ensure_ascii=False)) if as_json else typer.echo(
-            f"{answer.label}\t{answer.confidence:.3f}\t{text}"
-        )
+        _print_prediction({**answer.to_json(), "text": text}, text, as_json)
+
+
+def _is_file(text: str) -> bool:
+    """Whether an input is a file, or can only have been meant as one."""
+    if text.startswith("hub:") or (len(text.encode()) < 256 and os.path.isfile(text)):
+        return True
+    path = Path(text)
+    if not path.suffix or any(c.isspace() for c in text):
+        return False
+    from weitiao.errors import did_you_mean
+
+    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return path.suffix.lower() in _FILES or bool(did_you_mean(path.name, near))
+
+
+def _predict_file(
+    bundle: Any, source: str, fields: dict[str, str], options: Any, out: Path | None, as_json: bool
+) -> None:
+    from weitiao.predict import predict_file, write_file
+
+    rows = predict_file(bundle, source, fields, options)
+    if out is not None:
+        answered, not_answered = write_file(rows, out)
+        if as_json:
+            _print_json({"out": str(out), "answered": answered, "not_answered": not_answered})
+    else:
+        answered = not_answered = 0
+        for row in rows:
+            answered += "error" not in row
+            not_answered += "error" in row
+            _print_prediction(row, row["place"], as_json)
+    if not (as_json and out):
+        total = answered + not_answered
+        typer.echo(f"{total:,} rows: {answered:,} answered, {not_answered:,} not", err=True)
+
+
+def _print_prediction(answer: dict[str, Any], name: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False, default=str))
+    elif "error" in answer:
+        typer.echo(f"-\t-\t{name}\t{answer['error']}")
+    else:
+        typer.echo(f"{answer['label']}\t{answer['confidence']:.3f}\t{name}")
 
 
 @app.command()
@@ -206,6 +280,7 @@ def new(
     family: Annotated[str, typer.Argument(help="task, method, regularizer, metric or check.")],
     name: Annotated[str, typer.Argument(help="Name of the new member; its file is called so.")],
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
+    as_json: Json = False,
 ) -> None:
     """Start a member of a family from its commented template.
 
@@ -214,11 +289,14 @@ def new(
     from weitiao.templates import write_template
 
     path = write_template(family, name, folder)
-    typer.echo(f"{path}: edit it, then name it in a recipe by its path, or put it into the family's folder.")
+    if as_json:
+        _print_json({"path": str(path)})
+    else:
+        typer.echo(f"{path}: edit it, then name it in a recipe by its path, or put it into the family's folder.")
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: Annotated[bool, typer.Option("--json", help="As it is in any case.")] = False) -> None:
     """Print the JSON Schema of a recipe, for editors.
 
     Example: weitiao schema > recipe.schema.json
@@ -228,25 +306,48 @@ def schema() -> None:
     _print_json(Recipe.json_schema())
 
 
-def main() -> None:
-    """Run the command line; a user's own mistake never ends in a traceback."""
+def main(args: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; a user's own mistake never ends in a traceback."""
     from weitiao.errors import RecipeError, WeitiaoError
 
+    args = sys.argv[1:] if args is None else args
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Chinese still shows something
     try:
-        app(standalone_mode=True)
+        code = app(args, prog_name="weitiao", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return code or 0
+    except _Misuse as error:
+        return _complain_of_misuse(error)
     except WeitiaoError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(2 if isinstance(error, RecipeError) else 1)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command goes on where it stopped.", err=True)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe has gone
+        return 2 if isinstance(error, RecipeError) else 1
+    except (KeyboardInterrupt, typer.Abort):
+        goes_on = " The same command goes on where it stopped." if args[:1] == ["run"] else ""
+        typer.echo(f"Interrupted.{goes_on}", err=True)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has gone, which is no mistake of anybody's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         typer.echo(f"{where}{error.strerror or error}. What was finished is kept.", err=True)
-        sys.exit(1)
+        return 1
+
+
+def _complain_of_misuse(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "weitiao"
+    message = error.format_message().strip().removesuffix(".")
+    if "Usage:" in message:  # nothing was asked, and the whole help is the answer
+        typer.echo(message, err=True)
+    else:
+        end = "" if message.endswith("?") else "."
+        typer.echo(f"{command}: {message}{end} See {command} --help.", err=True)
+    return 2
 
 
 def _read_options(encoding: str | None, delimiter: str | None, header: bool | None, pattern: str | None) -> Any:
@@ -270,24 +371,24 @@ def _pairs(items: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _pair_of(text: str) -> Any:
-    first, bar, second = text.partition("|||")
-    return {"text": first, "text_pair": second} if bar else text
+def _row_of(text: str, fields: tuple[str, ...]) -> Any:
+    if len(fields) < 2:
+        return text
+    return dict(zip(fields, text.split("|||", len(fields) - 1), strict=False))
 
 
 def _misused(text: str) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(2)
+    raise typer.BadParameter(text)
 
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
-def _console() -> Any:
+def _console(**settings: Any) -> Any:
     from rich.console import Console
 
-    return Console()
+    return Console(**settings)
 
 
 def _be_calm() -> None:
@@ -298,4 +399,4 @@ def _be_calm() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -9,42 +10,68 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["list_files", "sha256", "whole_folder", "write_json", "write_text"]
+from safetensors import SafetensorError
+
+__all__ = ["list_files", "sha256", "whole_file", "whole_folder", "write_json", "write_text"]
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to write into; when the block ends it takes the place of `folder`, flushed to the disk.
 
-    When the block raises, or the process is killed, what was at `folder` before is untouched.
+    When the block raises, or the process is killed in it, what was at `folder` before is untouched.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.parent.glob(f".{folder.name}.*.aside"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    for left_over in folder.parent.glob(f".{glob.escape(folder.name)}.*.aside"):
+        if left_over.name.endswith(".old.aside") and not folder.exists():
+            left_over.rename(folder)  # killed between the two renames below
+        else:
+            shutil.rmtree(left_over, ignore_errors=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.aside")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old.aside")
     aside.mkdir()
     try:
         yield aside
         for path in (*aside.rglob("*"), aside):
             _flush(path)
-        if folder.exists():
-            shutil.rmtree(folder)
+        if folder.exists():  # a folder cannot be renamed onto a full one: two renames, and no more between them
+            folder.rename(old)
         aside.rename(folder)
         _flush(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except SafetensorError as error:  # how safetensors says that the disk is full
+        shutil.rmtree(aside, ignore_errors=True)
+        raise OSError(str(error).removeprefix("Error while serializing: ")) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's text, whole or not at all."""
+@contextmanager
+def whole_file(path: Path, *, encoding: str = "utf-8") -> Iterator[TextIO]:
+    """Give a text file to write into; when the block ends it takes the place of `path`, flushed to the disk.
+
+    When the block raises, or the process is killed, what was at `path` before is untouched. Line ends are
+    written as they are given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    aside.write_text(text, encoding="utf-8")
-    _flush(aside)
-    aside.rename(path)
+    try:
+        with aside.open("w", encoding=encoding, newline="") as file:
+            yield file
+        _flush(aside)
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:

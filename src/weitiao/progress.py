@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,10 +28,15 @@ class Listeners:
         self._show = show
         self._file: TextIO | None = None
         self._board: Any = None
+        self._seed = 0
+        self._failed = False
         self._screen: _Screen | None = None
 
     def __enter__(self) -> Listeners:
-        self._file = (self.folder / "events.jsonl").open("a", encoding="utf-8")
+        path = self.folder / "events.jsonl"
+        if path.is_file():
+            _drop_torn_line(path)
+        self._file = path.open("a", encoding="utf-8")
         if self._show:
             self._screen = _Screen()
         return self
@@ -39,21 +44,33 @@ class Listeners:
     def __exit__(self, *_: object) -> None:
         if self._screen:
             self._screen.close()
-        if self._board:
-            self._board.close()
-        if self._file:
-            self._file.close()
+        with suppress(OSError):  # what could not be written has been told of
+            self._close_board()
+        with suppress(OSError):
+            if self._file:
+                self._file.close()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Pass one event on."""
+        """Pass one event on; a full disk costs the record of it, never the run."""
+        if self._screen:
+            self._screen(event)
+        try:
+            self._record(event)
+        except OSError as error:
+            if not self._failed and self._screen:
+                self._screen.warn(f"events cannot be written: {error.strerror or error}. The run goes on without.")
+            self._failed = True
+
+    def _record(self, event: dict[str, Any]) -> None:
         if self._file:
             line = {"time": round(time.time(), 3), **event}
             self._file.write(json.dumps(line, ensure_ascii=False, default=float) + "\n")
             self._file.flush()
+        if event["event"] == "training":  # each seed of a run has a board of its own
+            self._close_board()
+            self._seed = event.get("seed", 0)
         if event["event"] in ("step", "measured"):
             self._draw_board(event)
-        if self._screen:
-            self._screen(event)
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -69,11 +86,24 @@ class Listeners:
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=event["step"])
+            folder = self.folder / "tensorboard" / f"seed-{self._seed}"
+            self._board = SummaryWriter(str(folder), purge_step=event["step"])
         group = "training" if event["event"] == "step" else "dev"
         for key, value in event.items():
             if isinstance(value, float):
                 self._board.add_scalar(f"{group}/{key}", value, event["step"])
+
+    def _close_board(self) -> None:
+        if self._board:
+            self._board.close()
+        self._board = None
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off half a line that a killed process has left."""
+    with path.open("rb+") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
 
 
 class _Screen:
@@ -81,7 +111,14 @@ class _Screen:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self.console = Console(stderr=True)
         self.progress = Progress(
@@ -114,7 +151,10 @@ class _Screen:
             say(event)
 
     def _print(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)  # the terminal wraps; a log need not
+
+    def warn(self, text: str) -> None:
+        self._print(f"warning   {text}")
 
     def _data(self, event: dict[str, Any]) -> None:
         splits = ", ".join(f"{name} {rows:,}" for name, rows in event["splits"].items())
@@ -138,7 +178,9 @@ class _Screen:
             f"epoch {event['epoch']:.2f}"
         )
         if self.training is None:
-            self.training = self.progress.add_task("training", total=event["total"], completed=event["step"] - 1, note="")
+            self.training = self.progress.add_task(
+                "training", total=event["total"], completed=event["step"] - 1, note=""
+            )
         self.progress.update(self.training, completed=event["step"], note=note)
 
     def _measured(self, event: dict[str, Any]) -> None:
@@ -155,7 +197,7 @@ class _Screen:
         self._print(f"resumed   at step {event['step']:,} of {event['total']:,}{torn}")
 
     def _checkpoint_failed(self, event: dict[str, Any]) -> None:
-        self._print(f"warning   the checkpoint of step {event['step']:,} was not written: {event['reason']}")
+        self.warn(f"the checkpoint of step {event['step']:,} was not written: {event['reason']}")
 
     def _tested(self, event: dict[str, Any]) -> None:
         self._print(f"test      {event['line']}")

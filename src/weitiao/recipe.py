@@ -37,8 +37,12 @@ class ModelSettings(Options):
         description="path, package:NAME, hub id, or modelscope:ID",
     )
     max_length: int | None = Field(None, ge=4, description="tokens a row; null: as many as the model takes")
-    pooling: Literal["auto", "cls", "mean", "last"] = Field("auto", description="what the head reads; auto: as the model was made")
-    dropout: float | None = Field(None, ge=0, lt=1, description="of the vector the head reads; null: as the model was made")
+    pooling: Literal["auto", "cls", "mean", "last"] = Field(
+        "auto", description="what the head reads; auto: as the model was made"
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="of the vector the head reads; null: as the model was made"
+    )
 
 
 class EvaluationSettings(Options):
@@ -131,7 +135,10 @@ class Recipe(_Sections):
         try:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise RecipeError(f"cannot be read: {error.strerror}.", where=path) from error
+            near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")])
+            raise RecipeError(f"cannot be read: {error.strerror}.{near}", where=path) from error
+        except UnicodeDecodeError as error:
+            raise RecipeError("is not UTF-8.", where=path, fix="Save it as UTF-8.") from error
         return cls._from_text(text, str(path), overrides)
 
     @classmethod
@@ -187,6 +194,7 @@ class Recipe(_Sections):
             short = {"type": "string", "description": f"the same as {section}.{key}"}
             schema["properties"][section] = {"anyOf": [short, schema["properties"][section]]}
         schema.get("$defs", {}).pop("Member", None)
+        schema["required"] = ["data"]  # task and method have defaults
         return schema
 
 
@@ -349,7 +357,10 @@ def _override(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
             below = {"name": DEFAULTS[key]}
         inner[key] = dict(below or {})
         inner = inner[key]
-    inner[keys[-1]] = yaml.safe_load(value)
+    try:
+        inner[keys[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{value!r} is not YAML.", where=text) from error
     return changed
 
 

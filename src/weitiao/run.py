@@ -42,6 +42,7 @@ from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Te
 from weitiao.files import write_json, write_text
 from weitiao.findings import Finding
 from weitiao.methods.base import parameter_counts
+from weitiao.models import parts
 from weitiao.models.find import Pretrained, find
 from weitiao.models.load import load_tokenizer
 from weitiao.models.pooled import SentenceClassifier
@@ -51,7 +52,7 @@ from weitiao.randomness import derive_seed
 from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.convex import solve
+from weitiao.training.convex import STRENGTHS, solve
 from weitiao.training.loop import Loop, Outside
 from weitiao.training.prefix import States, frozen_states
 
@@ -107,6 +108,7 @@ class Material:
     tokenizer: Any
     max_length: int
     pooling: str
+    states: Mapping[str, States]  # of the untuned backbone: train, dev, test, and the labels' names
 
     def targets(self, split: str) -> np.ndarray:
         """Return the class indices of a split, ``(rows,)``."""
@@ -149,7 +151,7 @@ class Run:
         return data
 
     def prepare(self, data: Prepared) -> Material:
-        """Steps 2 and 3: find the model, say what is wrong with the data for it, and encode the rows."""
+        """Find the model, say what is wrong with the data for it, and encode the rows: steps 2 and 3."""
         chosen = self.recipe.model
         with self.tell.phase("model"):
             pretrained = find(chosen.name)
@@ -169,21 +171,35 @@ class Run:
             features = {
                 name: Features.encode(self.task, table, tokenizer, max_length) for name, table in data.tables.items()
             }
+        if (names := self.task.label_rows()) is not None:
+            features["labels"] = Features.encode(self.task, names, tokenizer, max_length)
         pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
-        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling)
+        untuned = self._build(pretrained, pooling, self.recipe.seed)
+        states = {}
+        for name, rows in features.items():
+            with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
+                size = self.recipe.evaluation.batch_size
+                states[name] = frozen_states(
+                    untuned, self.task, rows, pooling=pooling, batch_size=size, progress=advance
+                )
+        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling, states)
 
     def train(self, material: Material, number: int) -> Trained:
         """Step 4: train with the seed of this number; the best weights meet dev and, once, test."""
         started = time.monotonic()
         seed = derive_seed(self.recipe.seed, "training", number)
-        model = self._build(material, seed)
+        model = self._build(material.pretrained, material.pooling, seed)
         if reason := self.method.suits(model):
             raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
+        if self.method.trains == "gradient" and self.recipe.training.initial_head == "solved":
+            self._solve_head(model, material, STRENGTHS)
         model = self.method.apply(model, seed=seed)
         counts = parameter_counts(model)
         self.tell({"event": "training", "seed": number, "trainable": counts[0], "parameters": counts[1]})
-        fit = {"gradient": self._by_gradient, "convex": self._by_optimum}[self.method.trains]
-        history = fit(model, material, seed, number)
+        if self.method.trains == "gradient":
+            history = self._by_gradient(model, material, seed, number)
+        else:
+            history = self._solve_head(model, material, self.method.settings.C)
         dev, test = (self._logits(model, material, split) for split in ("dev", "test"))
         score = self._measure(dev, material.targets("dev"))[self.main_metric]
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
@@ -198,18 +214,24 @@ class Run:
             checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
             measure=lambda m: self._measure(self._logits(m, material, "dev"), material.targets("dev")),
             higher_is_better=self.metrics[self.main_metric].higher_is_better,
-            report=self.tell,
+            report=lambda event: self.tell({**event, "seed": number}),
         )
         loop = Loop(model, self.task, material.features["train"], self.recipe.training, seed, hooks, outside)
         return loop.run().history
 
-    def _by_optimum(self, model: nn.Module, material: Material, seed: int, number: int) -> list[dict[str, float]]:
-        rows = {k: (f, self._states(model, material, f)) for k, f in material.features.items() if k != "test"}
+    def _solve_head(self, model: nn.Module, material: Material, strengths: Sequence[float]) -> list[dict[str, float]]:
+        """Put the head at its optimum on the untuned backbone; nothing where the backbone holds random weights."""
+        inside = {id(p) for p in parts.backbone(model).parameters()}
+        heads, fresh = parts.head_parameters(model), parts.new_parameters(model)
+        if any(id(p) in inside for name, p in model.named_parameters() if name in fresh):
+            return []
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in heads)
         return solve(
             model,
             self.task,
-            rows,
-            strengths=self.method.settings.C,
+            {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
+            strengths=strengths,
             measure=lambda logits: self._measure(logits, material.targets("dev")),
             higher_is_better=self.metrics[self.main_metric].higher_is_better,
             report=self.tell,
@@ -220,7 +242,8 @@ class Run:
         data, labels, evaluation = material.data, self.task.labels, self.recipe.evaluation
         train_targets, targets = material.targets("train"), material.targets("test")
         tuned = softmax(best.test_logits, temperature)
-        untuned = self._untuned(material)
+        hidden = {name: states.hidden.numpy() for name, states in material.states.items()}
+        untuned = Untuned(hidden["train"], hidden["test"], hidden.get("labels"))
         texts = self._text_fields(data)
         with self.tell.phase("comparing"):
             rivals = before_tuning(untuned, train_targets, classes=len(labels), neighbors=evaluation.neighbors)
@@ -269,7 +292,8 @@ class Run:
             "recipe": self.recipe.fingerprint,
             "labels": self.task.labels,
             "lineage": [],
-            "versions": {"weitiao": __version__, "python": platform.python_version()} | {name: version(name) for name in _STATED},
+            "versions": {"weitiao": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in _STATED},
         }
         pooled = isinstance(best.model, SentenceClassifier)
         card = model_card(self.recipe, facts, report, part=self.method.part, pooled=pooled)
@@ -297,36 +321,17 @@ class Run:
         self.tell({"event": "done", "bundle": str(done.folder), "verified": done.verified})
         return done
 
-    def _build(self, material: Material, seed: int) -> nn.Module:
-        dropout = self.recipe.model.dropout
-        return self.task.build(material.pretrained, pooling=material.pooling, dropout=dropout, seed=seed)
+    def _build(self, pretrained: Pretrained, pooling: str, seed: int) -> nn.Module:
+        return self.task.build(pretrained, pooling=pooling, dropout=self.recipe.model.dropout, seed=seed)
 
     def _logits(self, model: nn.Module, material: Material, split: str) -> np.ndarray:
         features, size = material.features[split], self.recipe.evaluation.batch_size
         with self.tell.phase(f"measuring {split}", len(features)) as advance:
             return predict_logits(model, self.task, features, batch_size=size, progress=advance)
 
-    def _states(self, model: nn.Module, material: Material, features: Features) -> States:
-        size = self.recipe.evaluation.batch_size
-        with self.tell.phase("frozen features", len(features)) as advance:
-            return frozen_states(
-                model, self.task, features, pooling=material.pooling, batch_size=size, progress=advance
-            )
-
-    def _untuned(self, material: Material) -> Untuned:
-        model = self._build(material, self.recipe.seed)
-        train, test = (self._states(model, material, material.features[k]).hidden.numpy() for k in ("train", "test"))
-        names = self.task.label_rows()
-        if names is None:
-            return Untuned(train, test, None)
-        rows = Features.encode(self.task, names, material.tokenizer, material.max_length)
-        return Untuned(train, test, self._states(model, material, rows).hidden.numpy())
-
     def _measure(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         p = softmax(logits)
-        return {
-            name: metric(targets, suited(metric, p), classes=p.shape[1]) for name, metric in self.metrics.items()
-        }
+        return {name: metric(targets, suited(metric, p), classes=p.shape[1]) for name, metric in self.metrics.items()}
 
     def _account(self, material: Material, best: Trained) -> Training:
         main = self.main_metric
@@ -378,3 +383,7 @@ class Run:
                 fix="Bring back what was there, or run in another folder.",
             )
         write_json(path, now)
+
+
+def _versions() -> dict[str, str]:
+    return {"weitiao": __version__, "python": platform.python_version()} | {name: version(name) for name in _STATED}

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import made
-
 from weitiao.plugins import find
 from weitiao.training.loop import Loop
 from weitiao.training.settings import TrainingSettings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made
 import pytest
 
+import made
 from weitiao.errors import TrainingError
 from weitiao.plugins import find
 from weitiao.training.loop import Loop

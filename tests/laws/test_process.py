@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made
 import pytest
 from safetensors.torch import load_file
+
+import made
 
 _DRIVER = Path(__file__).with_name("process_driver.py")
 

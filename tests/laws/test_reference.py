@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import made
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
+import made
 from weitiao.data.batch import epoch_order
 from weitiao.plugins import find
 from weitiao.training.loop import Loop
@@ -67,9 +67,7 @@ def test_equal_to_trainer(tmp_path: Path, tiny_bert: Path, schedule: str, weight
         model=theirs, args=arguments, train_dataset=clean, data_collator=lambda part: features.collate(part)
     ).train()
     theirs.to("cpu")
-    gap = max(
-        float((a - b).detach().abs().max()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
-    )
+    gap = max(float((a - b).detach().abs().max()) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     moved = max(
         float((a - b).detach().abs().max()) for a, b in zip(ours.parameters(), build().parameters(), strict=True)
     )

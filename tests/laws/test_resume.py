@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import made
 import pytest
 import yaml
+
+import made
 
 _DRIVER = Path(__file__).with_name("kill_driver.py")
 _TRAINING = {
@@ -25,7 +26,9 @@ _TRAINING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("method", list(_TRAINING))
 @pytest.mark.parametrize("every", [0.0, 0.15])
-def test_bit_identical_after_kills(tmp_path: Path, tiny_bert: Path, method: str, every: float, record_property: Any) -> None:
+def test_bit_identical_after_kills(
+    tmp_path: Path, tiny_bert: Path, method: str, every: float, record_property: Any
+) -> None:
     if method == "head" and every:
         pytest.skip("no checkpoints: it is solved anew, and comes out the same")
     data = made.write_csv(tmp_path / "rows.csv", made.rows(72))

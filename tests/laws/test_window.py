@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import made
 import pytest
 import torch
 
+import made
 from weitiao.plugins import find
 from weitiao.training.loop import Loop
 from weitiao.training.settings import TrainingSettings

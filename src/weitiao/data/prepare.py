@@ -58,8 +58,8 @@ class Prepared:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many rows were set aside for each reason, the commonest first."""
-        return dict(Counter(row.reason for row in self.set_aside).most_common())
+        """How many rows were set aside for each reason (what follows a colon left out), the commonest first."""
+        return dict(Counter(row.reason.partition(": ")[0] for row in self.set_aside).most_common())
 
     @property
     def fingerprints(self) -> dict[str, str]:

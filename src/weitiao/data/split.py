@@ -174,8 +174,8 @@ def remove_leaks(splits: Splits, text_fields: Sequence[str]) -> Splits:
         reasons: dict[int, str] = {}
         for other in others:
             for i, j, similarity in near_pairs_between(texts[name], texts[other]):
-                kind = "the same text" if similarity >= 1 else f"nearly the same text ({similarity:.2f})"
-                reasons.setdefault(i, f"{kind} as {tables[other].places[j]} in {other}")
+                kind = "the same text" if similarity >= 1 else "nearly the same text"
+                reasons.setdefault(i, f"{kind} stands in {other}: {tables[other].places[j]}")
         tables[name] = splits.tables[name].put_aside(reasons)
         if not len(tables[name]):
             raise DataError(f"every row of {name} stands in {' or '.join(others)} too.", fix="Give other files.")

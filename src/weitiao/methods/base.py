@@ -53,8 +53,8 @@ class Method:
         """Return the plain model with what was learnt inside; `model` is left as it is."""
         return model
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the adapter; only called where `part` is ``"adapter"``."""
+    def save(self, model: nn.Module, folder: Path, *, base: str = "") -> None:
+        """Write the adapter; only called where `part` is ``"adapter"``. `base` names the model it belongs to."""
         raise NotImplementedError
 
     def open(self, base: nn.Module, folder: Path) -> nn.Module:

@@ -9,6 +9,7 @@ Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arX
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from weitiao.methods.base import Method
 from weitiao.models import parts
+from weitiao.models.quiet import quiet
 from weitiao.plugins import Options
 from weitiao.randomness import torch_seed
 
@@ -64,22 +66,30 @@ class Lora(Method):
             target_modules=targets,
             modules_to_save=parts.head_modules(model),
         )
-        with torch_seed(seed, "lora"):
+        with quiet(), torch_seed(seed, "lora"):
             return get_peft_model(model, config)  # type: ignore[arg-type]
 
     def whole(self, model: Any) -> nn.Module:
         """Return the model with the updates added to its weights."""
         return copy.deepcopy(model).merge_and_unload()
 
-    def save(self, model: Any, folder: Path) -> None:
-        """Write the adapter with its head."""
+    def save(self, model: Any, folder: Path, *, base: str = "") -> None:
+        """Write the adapter with its head, so that plain PEFT opens it on a plain base model."""
         model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # a form to be filled in; the bundle has a card of its own
+        path = folder / "adapter_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = base or None  # as the user named it, not where it lies on this machine
+        if "ForSequenceClassification" in type(model.get_base_model()).__name__:
+            config["task_type"] = "SEQ_CLS"
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def open(self, base: nn.Module, folder: Path) -> nn.Module:
         """Put the adapter back."""
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(base, folder)  # type: ignore[arg-type]
+        with quiet():
+            return PeftModel.from_pretrained(base, folder)  # type: ignore[arg-type]
 
     @classmethod
     def tiny(cls) -> dict[str, Any]:

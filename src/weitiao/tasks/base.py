@@ -122,7 +122,9 @@ class Task:
         """
         raise NotImplementedError
 
-    def collate(self, inputs: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
+    def collate(
+        self, inputs: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, torch.Tensor]:
         """Pad encoded rows to one batch, each tensor ``(rows, length)`` or ``(rows,)``."""
         raise NotImplementedError
 

@@ -79,7 +79,7 @@ class Classification(Task):
         if len(labels) < 2:
             raise DataError(
                 f"all {len(train):,} training rows have the label {labels[0]!r}." if labels else "there are no labels.",
-                fix="Classification needs at least two classes: add rows of the others, or name the right label column.",
+                fix="Classification needs at least two classes: add rows of the others, or name the right column.",
             )
         self.state = {
             "labels": labels,
@@ -105,13 +105,13 @@ class Classification(Task):
 
     def accepts(self, table: Table) -> Mapping[int, str]:
         """Refuse rows whose label is not one of the labels."""
-        known = set(self.labels)
-        return {
-            i: f"label {label!r} is not among the labels learnt from the training rows"
-            f"{did_you_mean(label, known)}"
-            for i, label in enumerate(table.column("label"))
-            if label not in known
-        }
+        known, reasons = set(self.labels), {}
+        for i, label in enumerate(table.column("label")):
+            if label not in known:
+                nearest = did_you_mean(label, known)
+                reasons[i] = f"label {label!r} is not among the labels learnt from the training rows"
+                reasons[i] += f".{nearest}" if nearest else ""
+        return reasons
 
     def encode(
         self, rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int

@@ -5,7 +5,8 @@ For each strength C of the L2 term (as scikit-learn counts it) minimise over the
     1/n * loss(w) + 1 / (2 C n) * ||w||^2          biases are not shrunk
 
 by L-BFGS in float64 over all rows, from the strongest L2 to the weakest, each from the optimum before; the
-strength with the best main metric on dev is kept, the strongest among equals. There is no randomness.
+strength with the best main metric on dev is kept, among equals the one with the smallest loss on dev. There is no
+randomness.
 
 Source: Liu and Nocedal, On the Limited Memory BFGS Method for Large Scale Optimization, 1989.
 """
@@ -26,8 +27,9 @@ from weitiao.models import parts
 from weitiao.tasks.base import Features, Task
 from weitiao.training.prefix import States, StoredBackbone
 
-__all__ = ["solve"]
+__all__ = ["STRENGTHS", "solve"]
 
+STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _CHUNK = 8192  # rows at a time in float64
 
 
@@ -69,7 +71,7 @@ def solve(
     targets = _targets(train)
     x = _flat(weights)
     history: list[dict[str, float]] = []
-    best: tuple[float, np.ndarray] | None = None
+    best: tuple[tuple[float, float], np.ndarray] | None = None
     for c in sorted(strengths):
         found = minimize(
             _objective(small, task, weights, states, targets, c),
@@ -81,11 +83,12 @@ def solve(
         x = found.x
         _assign(weights, x)
         entry = {"C": c, "loss": _mean_loss(small, task, states, targets), "iterations": int(found.nit)}
-        score = 0.0
+        score = (0.0, 0.0)
         if dev is not None:
             metrics = dict(measure(_logits(small, task, dev[1])))
             entry |= metrics
-            score = next(iter(metrics.values())) * (1 if higher_is_better else -1)
+            main = next(iter(metrics.values())) * (1 if higher_is_better else -1)
+            score = (main, -_mean_loss(small, task, dev[1], _targets(dev[0])))
         history.append(entry)
         report({"event": "solved", **entry})
         if best is None or score > best[0]:
@@ -143,9 +146,9 @@ def _objective(
             loss = task.loss(_call(small, states, rows), {"labels": targets[rows]}) / n
             loss.backward()
             total += loss.item()
-        penalty = sum((w**2).sum() for w in weights if w.dim() > 1) / (2 * c * n)
-        penalty.backward()  # type: ignore[union-attr]
-        return total + float(penalty), torch.cat([w.grad.flatten() for w in weights]).numpy()  # type: ignore[union-attr]
+        penalty = torch.stack([(w**2).sum() for w in weights if w.dim() > 1]).sum() / (2 * c * n)
+        penalty.backward()
+        return total + penalty.item(), torch.cat([w.grad.flatten() for w in weights]).numpy()  # type: ignore[union-attr]
 
     return value
 

@@ -232,7 +232,9 @@ class Loop:
         metrics = dict(self.measure(self.plain_model))
         score = next(iter(metrics.values()))
         here.measured_step = here.step
-        here.history.append({"step": here.step, "epoch": here.step / self.steps_per_epoch, "loss": here.loss, **metrics})
+        here.history.append(
+            {"step": here.step, "epoch": here.step / self.steps_per_epoch, "loss": here.loss, **metrics}
+        )
         better = score > here.best_score if self.higher_is_better else score < here.best_score
         if here.best_step == 0 or better:
             here.best_step, here.best_score, here.since_best = here.step, score, 0
@@ -337,7 +339,8 @@ class Loop:
         places = [self.train.places[i] for i in rows]
         here = self.position
         return TrainingError(
-            f"the loss is {loss} at step {here.step + 1} (epoch {here.epoch + 1}); the last finite loss was {here.loss:.4g}. "
+            f"the loss is {loss} at step {here.step + 1} (epoch {here.epoch + 1}); "
+            f"the last finite loss was {here.loss:.4g}. "
             f"Rows of this step: {', '.join(places[:5])}{', ...' if len(places) > 5 else ''}.",
             fix="The last checkpoint is whole. Try a lower training.learning_rate, or look at these rows.",
         )

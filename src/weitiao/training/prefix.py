@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from weitiao.data.batch import longest_first
 from weitiao.models import parts
@@ -37,11 +37,14 @@ class States:
     hidden: torch.Tensor
     pooler: torch.Tensor | None
 
-    def output(self, rows: slice, dtype: torch.dtype) -> BaseModelOutputWithPooling:
+    def output(self, rows: slice, dtype: torch.dtype) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Return some rows as the backbone would, with one position each."""
         pooler = None if self.pooler is None else self.pooler[rows].to(dtype)
         hidden = self.hidden[rows, None].to(dtype)  # (rows, 1, hidden)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooler)  # type: ignore[arg-type]
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=hidden,  # type: ignore[arg-type]
+            pooler_output=pooler,  # type: ignore[arg-type]
+        )  # of all such outputs the one with every entry that a stock head passes on
 
 
 class StoredBackbone(nn.Module):

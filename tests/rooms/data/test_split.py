@@ -160,7 +160,7 @@ def test_leaks_are_set_aside_with_the_other_place():
     clean = remove_leaks(Splits(*tables), ("text",))
     assert len(clean.train) == 20
     assert [(str(s.place), s.reason) for s in clean.train.set_aside] == [
-        ("train.csv:21", "the same text as test.csv:3 in test")
+        ("train.csv:21", "the same text stands in test: test.csv:3")
     ]
     assert (len(clean.dev), len(clean.test)) == (6, 6)
     with pytest.raises(DataError, match="every row of train stands in test or dev too"):

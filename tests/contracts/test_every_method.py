@@ -1,0 +1,162 @@
+"""What every method must do, on tiny models of several architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from trial import Trial, adapt, cases, check_introduction, check_variants, make, snapshot, trial
+from weitiao import plugins
+from weitiao.methods.base import parameter_counts
+from weitiao.models.load import save
+
+NAMES = plugins.names("methods")
+TASK = "classification"
+# family of tiny model, and how its rows become vectors; None: as the model was made
+MODELS = {
+    "bert": ("bert", None),
+    "bert_mean": ("bert", "mean"),
+    "distilbert": ("distilbert", None),
+    "roberta": ("roberta", None),
+    "roberta_mean": ("roberta", "mean"),
+    "modernbert": ("modernbert", None),
+    "llama": ("llama", None),
+    "gpt2": ("gpt2", None),
+}
+every_method = pytest.mark.parametrize("name", NAMES)
+every_model = pytest.mark.parametrize("model", MODELS)
+Make = Callable[[str], Path]
+
+
+def start(name: str, model: str, tiny_model: Make, settings: Any = None) -> tuple[Any, Trial, nn.Module]:
+    """Return method, trial, and a fresh model the method suits; skips with the method's own reason."""
+    family, pooling = MODELS[model]
+    at, method = trial(TASK, tiny_model(family), pooling=pooling), make("methods", name, settings)
+    base = at.build()
+    if reason := method.suits(base):
+        assert len(reason.split()) > 3, "not a sentence"
+        pytest.skip(f"{name} says: {reason}")
+    return method, at, base
+
+
+@every_method
+def test_introduces_itself(name: str) -> None:
+    check_introduction("methods", name)
+    method = plugins.find("methods", name)
+    assert method.trains in ("gradient", "convex")
+    assert method.learning_rate > 0
+
+
+@every_method
+def test_suits_an_encoder_as_it_is_mostly_used(name: str, tiny_bert: Path) -> None:
+    at = trial(TASK, tiny_bert, pooling="mean")
+    assert make("methods", name).suits(at.build()) is None
+
+
+@every_method
+@every_model
+def test_untrained_it_changes_no_output(name: str, model: str, tiny_model: Make) -> None:
+    method, at, base = start(name, model, tiny_model)
+    before = at.logits(base)
+    np.testing.assert_allclose(at.logits(method.apply(base, seed=0)), before, atol=1e-6)
+
+
+@every_method
+@every_model
+def test_what_it_claims_moves_and_nothing_else(name: str, model: str, tiny_model: Make) -> None:
+    method, at, base = start(name, model, tiny_model)
+    numbers = sum(p.numel() for p in base.parameters())
+    applied = method.apply(base, seed=0)
+    claimed = {key for key, p in applied.named_parameters() if p.requires_grad}
+    trainable, total = parameter_counts(applied)
+    assert trainable == sum(p.numel() for p in applied.parameters() if p.requires_grad)
+    assert 0 < trainable <= total
+    assert total >= numbers
+    before = snapshot(applied)
+    adapt(method, applied, at)
+    after = snapshot(applied)
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved == claimed
+    assert {key for key, p in applied.named_parameters() if p.requires_grad} == claimed
+
+
+@every_method
+@every_model
+def test_gradients_reach_exactly_what_it_claims(name: str, model: str, tiny_model: Make) -> None:
+    method, at, base = start(name, model, tiny_model)
+    applied = method.apply(base, seed=0)
+    with torch.no_grad():  # away from the start, where one factor of a product may be zero
+        for parameter in applied.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    batch = at.batch()
+    at.task.loss(at.outputs(applied.eval(), batch), batch).backward()
+    for key, parameter in applied.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+        assert parameter.grad is None or parameter.grad.abs().sum() > 0, key
+
+
+@every_method
+@every_model
+def test_whole_and_saved_forms_answer_the_same(name: str, model: str, tiny_model: Make, tmp_path: Path) -> None:
+    method, at, base = start(name, model, tiny_model)
+    before = at.logits(base)
+    applied = method.apply(base, seed=0)
+    adapt(method, applied, at)
+    trained, kept = at.logits(applied), snapshot(applied)
+    assert np.abs(trained - before).max() > 1e-3
+    whole = method.whole(applied)
+    np.testing.assert_allclose(at.logits(whole), trained, atol=1e-5)
+    save(whole, tmp_path / "model", at.tokenizer)
+    np.testing.assert_allclose(at.logits(at.task.reopen(tmp_path / "model")), trained, atol=1e-5)
+    if method.part == "adapter":
+        method.save(applied, tmp_path / "adapter")
+        # the bundle builds its base with another seed than the training did
+        opened = method.open(at.build(seed=1), tmp_path / "adapter")
+        np.testing.assert_allclose(at.logits(opened), trained, atol=1e-6)
+    after = snapshot(applied)
+    assert all(torch.equal(kept[key], after[key]) for key in kept), "saving changed the model"
+
+
+@every_method
+def test_the_seed_decides_what_it_inserts(name: str, tiny_model: Make) -> None:
+    said = []
+    for seed in (0, 0, 1):
+        method, _, base = start(name, "bert_mean", tiny_model)
+        torch.manual_seed(len(said))  # the process's own random state has no part in it
+        state = torch.get_rng_state()
+        said.append(snapshot(method.apply(base, seed=seed)))
+        assert torch.equal(torch.get_rng_state(), state), "it draws from the process's random state"
+    assert all(torch.equal(said[0][key], said[1][key]) for key in said[0])
+    inserted = sum(v.numel() for v in said[0].values()) > sum(v.numel() for v in snapshot(base).values())
+    if inserted:
+        assert any(not torch.equal(said[0][key], said[2][key]) for key in said[0])
+
+
+@every_method
+@pytest.mark.parametrize("task", plugins.names("tasks"))
+def test_works_with_every_task(name: str, task: str, tiny_bert: Path) -> None:
+    at, method = trial(task, tiny_bert, pooling="mean"), make("methods", name)
+    applied = method.apply(at.build(), seed=0)
+    before = at.logits(applied)
+    adapt(method, applied, at, steps=2)
+    assert np.isfinite(at.logits(applied)).all()
+    assert not np.allclose(at.logits(applied), before)
+
+
+@every_method
+def test_every_setting_does_something(name: str, tiny_model: Make) -> None:
+    check_variants("methods", name)
+    outcomes = []
+    for settings in cases("methods", name):
+        method, at, base = start(name, "bert_mean", tiny_model, settings)
+        applied = method.apply(base, seed=0)
+        adapt(method, applied, at)
+        outcomes.append((method.part, parameter_counts(applied), at.logits(applied).tobytes()))
+    assert len(set(outcomes)) == len(outcomes), "two variants come out the same"

@@ -1,0 +1,269 @@
+"""The loss equals its formulas; labels, weights and pairs are what the training rows say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn.functional import cross_entropy
+
+from weitiao.data.table import Table
+from weitiao.errors import DataError, RecipeError
+from weitiao.models.find import find
+from weitiao.models.load import load_tokenizer
+from weitiao.progress import Listeners
+from weitiao.recipe import Recipe
+from weitiao.run import Run
+from weitiao.tasks.base import Features
+from weitiao.tasks.classification import Classification
+
+LABELS = ["差", "一般", "好"]
+COUNTS = (6, 3, 1)
+
+
+def rows(**more: Any) -> list[dict[str, Any]]:
+    return [
+        {"text": f"{label} {i}", "label": label} | more
+        for label, n in zip(LABELS, COUNTS, strict=True)
+        for i in range(n)
+    ]
+
+
+def learned(table_rows: list[dict[str, Any]] | None = None, **settings: Any) -> Classification:
+    task = Classification(Classification.Settings(**settings))
+    task.learn(Table.from_rows(table_rows or rows()))
+    return task
+
+
+def draw(classes: int = 3, n: int = 40, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return 3 * torch.randn(n, classes, generator=generator, dtype=dtype), torch.randint(
+        classes, (n,), generator=generator
+    )
+
+
+def loss(task: Classification, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return task.loss(SimpleNamespace(logits=logits), {"labels": targets})
+
+
+# --- the loss ---
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_cross_entropy_is_torchs_sum(n):
+    logits, targets = draw(n=n)
+    torch.testing.assert_close(loss(learned(), logits, targets), cross_entropy(logits, targets, reduction="sum"))
+
+
+def test_cross_entropy_is_the_formula_of_its_source():
+    """Bishop 4.108: minus the sum over rows and classes of t log y, with y the softmax (4.104)."""
+    logits, targets = draw(n=5)
+    by_hand = 0.0
+    for z, y in zip(logits.tolist(), targets.tolist(), strict=True):
+        by_hand -= math.log(math.exp(z[y]) / sum(math.exp(v) for v in z))
+    assert loss(learned(), logits, targets).item() == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_weights_count_as_torch_counts_them():
+    task = learned(class_weights="balanced")
+    logits, targets = draw()
+    # labels are sorted: 一般 (3 rows), 好 (1), 差 (6); n / (classes * n_c)
+    weights = torch.tensor([10 / 9, 10 / 3, 10 / 18], dtype=logits.dtype)
+    assert task.state["weights"] == pytest.approx(weights.tolist())
+    torch.testing.assert_close(
+        loss(task, logits, targets), cross_entropy(logits, targets, weight=weights, reduction="sum")
+    )
+
+
+def test_balanced_weights_give_every_class_the_same_total_and_rows_a_mean_of_one():
+    task = learned(class_weights="balanced")
+    totals = [w * COUNTS[LABELS.index(label)] for label, w in zip(task.labels, task.state["weights"], strict=True)]
+    assert totals == pytest.approx([10 / 3] * 3)
+    assert sum(totals) / 10 == pytest.approx(1)
+
+
+def test_weights_by_name_and_one_for_the_rest():
+    assert dict(zip(LABELS, [1.0, 1.0, 2.5], strict=True)) == dict(
+        zip((task := learned(class_weights={"好": 2.5})).labels, task.state["weights"], strict=True)
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("weights", ["none", {"好": 3.0}])
+def test_focal_loss_is_the_formula_of_its_source(gamma, weights):
+    """Lin et al., equation 5: -(1 - p)^gamma log p, times the weight of the class."""
+    task = learned(loss="focal", gamma=gamma, class_weights=weights)
+    logits, targets = draw()
+    p = logits.softmax(-1)[torch.arange(len(targets)), targets]
+    w = torch.tensor(task.state["weights"], dtype=p.dtype)[targets]
+    torch.testing.assert_close(loss(task, logits, targets), -(w * (1 - p) ** gamma * p.log()).sum())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"class_weights": "balanced"},
+        {"class_weights": {"好": 3.0, "差": 0.1}},
+        {"loss": "focal"},
+        {"loss": "focal", "gamma": 0.5},
+        {"loss": "focal", "gamma": 5.0, "class_weights": "balanced"},
+    ],
+)
+def test_gradient_is_checked_numerically(settings):
+    task = learned(**settings)
+    logits, targets = draw(n=6)
+    assert torch.autograd.gradcheck(lambda z: loss(task, z, targets), logits.requires_grad_(True))
+
+
+def test_gradient_of_cross_entropy_is_softmax_minus_target():
+    logits, targets = draw()
+    loss(learned(), logits.requires_grad_(True), targets).backward()
+    one_hot = torch.nn.functional.one_hot(targets, 3)
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - one_hot)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"loss": "focal", "gamma": 0.01}, {"loss": "focal", "gamma": 0.5}, {"loss": "focal"}]
+)
+@pytest.mark.parametrize("size", [20.0, 200.0, 1e4])
+def test_extreme_logits_have_finite_loss_and_gradient(settings, size):
+    logits = torch.tensor([[size, -size, 0.0], [-size, size, 0.0]], requires_grad=True)
+    value = loss(learned(**settings), logits, torch.tensor([0, 0]))
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad.isfinite().all()
+    assert value.item() == pytest.approx(2 * size, rel=1e-3)  # the first row is learnt, the second as wrong as can be
+
+
+# --- labels ---
+
+
+def test_labels_are_those_of_the_training_rows_sorted():
+    assert learned().labels == sorted(LABELS)
+
+
+def test_labels_keep_the_order_given():
+    assert learned(labels=LABELS).labels == LABELS
+
+
+def test_one_class_is_refused_with_its_name():
+    with pytest.raises(DataError, match=r"all 2 training rows have the label '好'.*at least two classes"):
+        learned([{"text": "a", "label": "好"}] * 2)
+
+
+def test_unknown_label_is_named_with_the_nearest():
+    task = learned([{"text": "a", "label": "positive"}, {"text": "b", "label": "negative"}])
+    table = Table.from_rows([{"text": "c", "label": x} for x in ("postive", "negative", "好")])
+    words = "is not among the labels learnt from the training rows"
+    assert task.accepts(table) == {0: f"label 'postive' {words}. Did you mean 'positive'?", 2: f"label '好' {words}"}
+
+
+def test_weight_of_an_unknown_label_is_refused():
+    with pytest.raises(
+        RecipeError, match=r"task.class_weights: there is no label 'positiv'. Did you mean 'positive'\?"
+    ):
+        learned(
+            [{"text": "a", "label": "positive"}, {"text": "b", "label": "negative"}], class_weights={"positiv": 2.0}
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gamma": 1.0}, "gamma has no effect unless loss is focal"),
+        ({"loss": "focal", "gamma": 0.0}, "greater than 0"),
+        ({"class_weights": {"a": -1.0}}, "greater than 0"),
+        ({"class_weights": {"a": float("nan")}}, "greater than 0|finite"),
+        ({"class_weights": {}}, "at least 1"),
+        ({"labels": ["a"]}, "two or more"),
+        ({"labels": ["a", "b", "a"]}, "each named once"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, words):
+    with pytest.raises(ValidationError, match=words):
+        Classification.Settings(**settings)
+
+
+def test_only_the_training_rows_are_learnt_from(tmp_path: Path):
+    """Through the run itself: a label that only dev or test has is not learnt, and its rows are set aside."""
+    data = tmp_path / "data.csv"
+    parts = [("train", "a"), ("train", "b"), ("dev", "a"), ("dev", "only dev"), ("test", "b"), ("test", "only test")]
+    body = [f"text {i} of {part},{label},{part}" for part, label in parts for i in range(4)]
+    data.write_text("text,label,split\n" + "\n".join(body), encoding="utf-8")
+    run = Run(Recipe(data={"train": str(data), "split_column": "split"}), tmp_path / "run", show=False)
+    run.folder.mkdir()
+    seen = []
+    learn = run.task.learn
+    run.task.learn = lambda table: (seen.append(table), learn(table))
+    with Listeners(run.folder, show=False) as run.tell:
+        prepared = run.read()
+    assert [set(table.column("split")) for table in seen] == [{"train"}]
+    assert run.task.labels == ["a", "b"]
+    assert len(prepared.splits.dev) == len(prepared.splits.test) == 4
+    assert sum(prepared.reasons.values()) == 8
+
+
+# --- rows ---
+
+
+def test_pairs_are_encoded_as_pairs(tiny_bert: Path):
+    tokenizer = load_tokenizer(find(str(tiny_bert)))
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # as BERT's own says
+    single = learned()
+    pair = learned(rows(text_pair="the room"))
+    assert (single.state["pair"], pair.state["pair"]) == (False, True)
+    row = {"text": "房间很干净", "text_pair": "the room"}
+    (one,), (two,) = (task.encode([row], tokenizer, 64) for task in (single, pair))
+    assert two["input_ids"] == tokenizer("房间很干净", "the room")["input_ids"]
+    assert set(two["token_type_ids"]) == {0, 1}
+    assert one["input_ids"] == tokenizer("房间很干净")["input_ids"]
+    with pytest.raises(DataError, match="row 1: text_pair is empty or missing"):
+        pair.encode([{"text": "房间很干净"}], tokenizer, 64)
+
+
+def test_a_pair_that_is_too_long_keeps_both_texts(tiny_bert: Path):
+    tokenizer, task = load_tokenizer(find(str(tiny_bert))), learned(rows(text_pair="x"))
+    (row,) = task.encode([{"text": "good " * 30, "text_pair": "bad " * 30}], tokenizer, 16)
+    assert (len(row["input_ids"]), row["tokens_lost"]) == (16, 63 - 16)
+    assert {"good", "bad"} <= set(tokenizer.convert_ids_to_tokens(row["input_ids"]))
+
+
+def test_a_text_that_is_too_long_loses_its_end(tiny_bert: Path):
+    tokenizer, task = load_tokenizer(find(str(tiny_bert))), learned()
+    (row,) = task.encode([{"text": "很" * 20 + "差"}], tokenizer, 12)
+    assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["[CLS]", *"很" * 10, "[SEP]"]
+    assert row["tokens_lost"] == 11
+
+
+def test_padding_changes_no_output(tiny_bert: Path):
+    task = learned()
+    pretrained = find(str(tiny_bert))
+    tokenizer = load_tokenizer(pretrained)
+    table = Table.from_rows([{"text": "很好", "label": "好"}, {"text": "very " * 20, "label": "差"}])
+    features = Features.encode(task, table, tokenizer, 64)
+    model = task.build(pretrained, pooling="cls", dropout=None, seed=0)
+    with torch.no_grad():
+        together = model(**task.model_inputs(features.batch([0, 1]))).logits[0]
+        alone = model(**task.model_inputs(features.batch([0]))).logits[0]
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_label_names_speak_unless_they_are_numbers():
+    words = learned([{"text": "a", "label": "card_arrival"}, {"text": "b", "label": "lost card"}]).label_rows()
+    assert [row["text"] for row in words] == ["card arrival", "lost card"]
+    assert learned([{"text": "a", "label": "0"}, {"text": "b", "label": "1"}]).label_rows() is None
+    assert learned(rows(text_pair="x")).label_rows() is None
+
+
+def test_decode_gives_every_label_its_probability():
+    (said,) = learned().decode(np.log(np.array([[0.2, 0.7, 0.1]])))
+    assert said.label == sorted(LABELS)[1]
+    assert dict(said.probabilities) == pytest.approx(dict(zip(sorted(LABELS), [0.2, 0.7, 0.1], strict=True)))
+    assert said.confidence == pytest.approx(0.7)

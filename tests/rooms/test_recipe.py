@@ -1,0 +1,261 @@
+"""Recipes: everything wrong at once, nothing lost in writing, nothing idle accepted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from weitiao.errors import RecipeError, UnknownName
+from weitiao.plugins import names
+from weitiao.recipe import Member, Recipe
+
+
+@pytest.fixture
+def load(tmp_path):
+    def read(text, *overrides, encoding="utf-8"):
+        path = tmp_path / "r.yaml"
+        path.write_bytes(text.encode(encoding))
+        return Recipe.load(path, overrides)
+
+    return read
+
+
+def wrong(call, *args, **kwargs):
+    with pytest.raises(RecipeError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+# --- mistakes ---
+
+
+def test_all_mistakes_at_once_each_with_its_line(load):
+    said = wrong(
+        load,
+        "data:\n  train: a.csv\n  dve: b.csv\n"  # 3
+        "model:\n  name: m\n  max_length: 2\n  pooling: middle\n"  # 6, 7
+        "method:\n  name: lorra\n"  # 8
+        "training:\n  epoch: 3\n  batch_size: many\n  learning_rate: -1\n"  # 11, 12, 13
+        "regularisers: []\n"  # 14
+        "evaluation: {metrics: [accuracy, f1]}\n",  # 15
+    )
+    for words in (
+        "9 things to fix in the recipe.",
+        "r.yaml:3: data.dve is not a setting. Did you mean 'dev'?",
+        "r.yaml:6: model.max_length",
+        "r.yaml:7: model.pooling should be 'auto', 'cls', 'mean' or 'last'; got 'middle'.",
+        "Did you mean 'lora'?",
+        "r.yaml:11: training.epoch is not a setting. Did you mean 'epochs'?",
+        "r.yaml:12: training.batch_size should be a whole number; got 'many'.",
+        "r.yaml:13: training.learning_rate",
+        "r.yaml:14: regularisers is not a setting. Did you mean 'regularizers'?",
+    ):
+        assert words in said, said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no settings. Write at least data: FILE."),
+        ("just words", "holds no settings"),
+        ("model: m\n", "data is missing."),
+        ("data: [", "r.yaml:1: is not YAML"),
+        ("data: a\ndata: [\n", "is not YAML"),
+        ("data: a\nmethod:\n  rank: 4\n", "method needs a name; known: full, head, lora, top_layers"),
+        ("data: a\nmethod: {name: lora, rnk: 4}\n", "method.rnk is not a setting. Did you mean 'rank'?"),
+        ("data: a\nregularizers: r_drop\n", "regularizers should be a list"),
+        ("data: a\nregularizers: [r_drpo]\n", "r.yaml:2: regularizers.0 is unknown"),
+        ("data: a\nregularizers: [label_smoothing, r_drpo]\n", "Did you mean 'r_drop'?"),
+        ("data: a\ntask: classificaton\n", "Did you mean 'classification'?"),
+        ("data: a\ntraining: 5\n", "training should be a group of settings; got 5."),
+        ("data: a\nseed: -1\n", "seed"),
+        ("data: a\nseed: 1.5\n", "seed should be a whole number; got 1.5."),
+        ("data: {train: a, remove_leaks: perhaps}\n", "data.remove_leaks should be true or false; got 'perhaps'."),
+        ("data: {train: a, read: {encodin: gbk}}\n", "data.read.encodin is not a setting. Did you mean 'encoding'?"),
+        ("data: a\nevaluation: {main_metric: acuracy}\n", "Did you mean 'accuracy'?"),
+        ("data: a\n1: 2\n", "1 Keys should be strings"),
+    ],
+)
+def test_single_mistakes(load, text, words):
+    assert words in wrong(load, text)
+
+
+def test_the_same_mistakes_in_python():
+    said = wrong(Recipe, data="a.csv", method="lorra", training={"epoch": 1})
+    assert "2 things to fix" in said
+    assert "Did you mean 'lora'?" in said
+    assert "Did you mean 'epochs'?" in said
+    with pytest.raises((RecipeError, TypeError), match="does not belong in a recipe"):
+        Recipe(data=object())
+
+
+# --- settings that would do nothing ---
+
+IDLE = [
+    ({"training": {"momentum": 0.5}}, "momentum has no effect unless optimizer is sgd"),
+    ({"training": {"batch_size": 8, "micro_batch_size": 16}}, "micro_batch_size 16 is larger than batch_size 8"),
+    ({"method": "head", "training": {"epochs": 5}}, "training.epochs has no effect with the method head"),
+    ({"method": "head", "training": {"learning_rate": 1.0}}, "training.learning_rate has no effect with the method"),
+    ({"method": "head", "regularizers": ["r_drop"]}, "regularizers has no effect with the method head"),
+    ({"data": {"train": "a", "dev": "b", "split_column": "s"}}, "split_column has no effect when dev or test is given"),
+    ({"data": {"train": "a", "dev": "b", "test": "c", "split": {"dev": 0.3}}}, "split has no effect when dev and test"),
+    ({"data": {"train": "a", "split": {"time": "t"}}}, "time has no effect with by: stratified"),
+    ({"data": {"train": "a", "split": {"by": "time"}}}, "by: time needs the column of dates"),
+    ({"data": {"train": "a", "split": {"dev": 0.5, "test": 0.5}}}, "leave no rows for training"),
+    ({"task": {"name": "classification", "gamma": 3.0}}, "gamma has no effect unless loss is focal"),
+]
+
+
+@pytest.mark.parametrize(("sections", "words"), IDLE, ids=lambda value: value[:30] if isinstance(value, str) else "")
+def test_settings_without_effect_are_refused(sections, words):
+    assert words in wrong(Recipe, **{"data": "a.csv", **sections})
+
+
+# --- reading and writing ---
+
+FULL = {
+    "data": {"train": ["a.csv", "评论.csv"], "fields": {"text": "内容"}, "split": {"group": "客户"}},
+    "model": {"name": "m", "pooling": "mean", "dropout": 0.2},
+    "task": {"name": "classification", "loss": "focal", "class_weights": {"好": 2.0}},
+    "method": {"name": "lora", "rank": 4},
+    "regularizers": ["r_drop"],
+    "training": {"epochs": 2, "optimizer": "sgd", "momentum": 0.5},
+    "evaluation": {"metrics": ["accuracy"], "slices": ["地区"]},
+    "seed": 7,
+}
+
+
+@pytest.mark.parametrize(
+    "sections", [{"data": "a.csv"}, FULL, {"data": "a", "method": "head"}], ids=["short", "full", "head"]
+)
+def test_what_is_written_is_total_and_reads_back_equal(load, sections):
+    recipe = Recipe(**sections)
+    text = recipe.to_yaml()
+    again = load(text)
+    assert again == recipe
+    assert again.fingerprint == recipe.fingerprint
+    assert again.to_yaml() == text
+    assert list(recipe.dump()) == ["data", "model", "task", "method", "regularizers", "training", "evaluation", "seed"]
+    assert recipe.dump()["training"]["warmup_share"] == 0.06 or sections is FULL  # defaults are written too
+    assert recipe.dump()["training"]["learning_rate"] is not None
+
+
+def test_short_forms_are_the_same_recipe():
+    short = Recipe(data="a.csv", model="m", method="lora")
+    long = Recipe(data={"train": "a.csv"}, model={"name": "m"}, task="classification", method={"name": "lora"})
+    assert short == long
+    assert short.fingerprint == long.fingerprint
+    assert isinstance(short.method, Member)
+    assert Recipe(**short.dump()) == short
+    assert Recipe(data=short.data, method=short.method, model=short.model) == short
+
+
+def test_another_recipe_has_another_fingerprint_and_names_what_differs():
+    one, other = Recipe(data="a.csv"), Recipe(data="a.csv", training={"epochs": 5}, method="lora")
+    assert one.fingerprint != other.fingerprint
+    there = one.differences(other)
+    assert "training.epochs: 3 here, 5 there" in there
+    assert any(line.startswith("method.name: 'full' here, 'lora' there") for line in there)
+    assert one.differences(Recipe(data="a.csv")) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_line_ends_marks_and_chinese(load, encoding):
+    recipe = load("data: 评论.csv\r\n# 一个注释\r\ntraining:\r\n  epochs: 2\r\n", encoding=encoding)
+    assert recipe.data.train == "评论.csv"
+    assert recipe.training.epochs == 2
+    assert "评论.csv" in recipe.to_yaml()
+    assert "r.yaml:4: training.epoch" in wrong(load, "data: 评论\r\n\r\ntraining:\r\n  epoch: 2\r\n", encoding=encoding)
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    (tmp_path / "recipe.yaml").touch()
+    assert "Did you mean 'recipe.yaml'?" in wrong(Recipe.load, tmp_path / "recpie.yaml")
+    (tmp_path / "gbk.yaml").write_bytes("data: 评论".encode("gbk"))
+    assert "is not UTF-8" in wrong(Recipe.load, tmp_path / "gbk.yaml")
+
+
+# --- overrides ---
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "value"),
+    [
+        ("training.epochs=5", ("training", "epochs"), 5),
+        ("seed=3", ("seed",), 3),
+        ("method=lora", ("method", "name"), "lora"),
+        ("data=b.csv", ("data", "train"), "b.csv"),
+        ("data.dev=b.csv", ("data", "dev"), "b.csv"),
+        ("data.fields.text=内容", ("data", "fields", "text"), "内容"),
+        ("model.pooling=mean", ("model", "pooling"), "mean"),
+        ("task.class_weights=balanced", ("task", "class_weights"), "balanced"),
+        ("training.clip_norm=null", ("training", "clip_norm"), None),
+        ("evaluation.slices=[a, b]", ("evaluation", "slices"), ["a", "b"]),
+        ("regularizers=[r_drop]", ("regularizers", 0, "name"), "r_drop"),
+    ],
+)
+def test_overrides(load, override, place, value):
+    found = load("data: a.csv\nmodel: m\n", override).dump()
+    for part in place:
+        found = found[part]
+    assert found == value
+
+
+def test_overrides_come_on_top_one_after_the_other(load):
+    recipe = load("data: a.csv\nmethod: lora\n", "method.rank=4", "method.rank=2", "training.epochs=9")
+    assert recipe.method.settings.rank == 2
+    assert recipe.training.epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training", "'training' is not an override. Write it as training.epochs=3."),
+        ("=3", "is not an override"),
+        ("training.epoch=3", "training.epoch is not a setting. Did you mean 'epochs'?"),
+        ("seed.x=3", "seed is not a group of settings"),
+        ("seed=[1", "'[1' is not YAML"),
+        ("training.epochs=", "training.epochs should be a whole number; got None."),
+    ],
+)
+def test_wrong_overrides(load, override, words):
+    assert words in wrong(load, "data: a.csv\nseed: 1\n", override)
+
+
+# --- JSON Schema ---
+
+
+def test_the_schema_knows_every_setting_and_member():
+    schema = Recipe.json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    assert set(schema["properties"]) == set(Recipe(data="a").dump())
+    assert schema["required"] == ["data"]
+    assert schema["additionalProperties"] is False
+    known, *each = schema["properties"]["method"]["oneOf"]
+    assert known["enum"] == names("methods")
+    assert [one["properties"]["name"]["const"] for one in each] == names("methods")
+    assert "rank" in next(one for one in each if one["properties"]["name"]["const"] == "lora")["properties"]
+
+
+def test_the_schema_accepts_what_is_right_and_refuses_what_is_not():
+    jsonschema = pytest.importorskip("jsonschema")
+    check = jsonschema.Draft202012Validator(Recipe.json_schema())
+    plain = yaml.safe_load(Recipe(**FULL).to_yaml())
+    for good in (
+        {"data": "a"},
+        {"data": "a", "method": "lora"},
+        {"data": "a", "method": {"name": "lora", "rank": 2}},
+        plain,
+    ):
+        assert not list(check.iter_errors(good)), good
+    for bad in ({}, {"data": "a", "metod": "lora"}, {"data": "a", "method": "lorra"}, {"data": "a", "seed": "x"}):
+        assert list(check.iter_errors(bad)), bad
+
+
+def test_an_unknown_member_is_an_unknown_name():
+    from weitiao.plugins import find
+
+    with pytest.raises(UnknownName, match="Did you mean 'lora'"):
+        find("methods", "lorra")

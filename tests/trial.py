@@ -1,0 +1,155 @@
+"""A small training, as the contract tests of tasks, methods and regularizers need it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from weitiao import plugins
+from weitiao.data.table import Table
+from weitiao.evaluation.inference import predict_logits
+from weitiao.models.find import find
+from weitiao.models.load import load_tokenizer
+from weitiao.tasks.base import Features, Task
+from weitiao.training.convex import solve
+from weitiao.training.hook import Hook
+from weitiao.training.loop import Loop, Outside
+from weitiao.training.prefix import frozen_states
+from weitiao.training.settings import TrainingSettings
+
+
+def make(family: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """Return a member with settings, or with those of its smallest case."""
+    member = plugins.find(family, name)
+    return member(member.Settings(**(member.tiny()["settings"] if settings is None else settings)))
+
+
+def cases(family: str, name: str) -> list[dict[str, Any]]:
+    """Return the settings of the smallest case, then those of its variants."""
+    tiny = plugins.find(family, name).tiny()
+    return [tiny["settings"], *tiny["variants"]]
+
+
+@dataclass
+class Trial:
+    """A task that has learnt its tiny rows, their features, and the tiny model they are for."""
+
+    task: Task
+    rows: list[dict[str, Any]]
+    pretrained: Any
+    tokenizer: Any
+    features: Features
+    pooling: str
+
+    def build(self, seed: int = 0) -> nn.Module:
+        return self.task.build(self.pretrained, pooling=self.pooling, dropout=None, seed=seed)
+
+    def logits(self, model: nn.Module) -> np.ndarray:
+        return predict_logits(model, self.task, self.features)
+
+    def batch(self, rows: Iterable[int] | None = None) -> dict[str, torch.Tensor]:
+        return self.features.batch(range(len(self.features)) if rows is None else rows)
+
+    def outputs(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> Any:
+        return model(**self.task.model_inputs(batch))
+
+    def targets(self) -> np.ndarray:
+        return np.array([row["labels"] for row in self.features.inputs])
+
+
+def trial(name: str, folder: Path, settings: Mapping[str, Any] | None = None, *, pooling: str | None = None) -> Trial:
+    """Return the tiny case of the task called `name` on the model in `folder`."""
+    rows = plugins.find("tasks", name).tiny()["rows"]
+    task, table = make("tasks", name, settings), Table.from_rows(rows)
+    task.learn(table)
+    pretrained = find(str(folder))
+    tokenizer = load_tokenizer(pretrained)
+    features = Features.encode(task, table, tokenizer, 64)
+    return Trial(task, rows, pretrained, tokenizer, features, pooling or pretrained.pooling)
+
+
+def train(
+    model: nn.Module, at: Trial, *, hooks: Sequence[Hook] = (), outside: Outside | None = None, **settings: Any
+) -> Loop:
+    """Train for a few steps on all rows at once; return the loop, done."""
+    chosen = {"batch_size": 64, "learning_rate": 1e-2, "schedule": "constant", "warmup_share": 0, "weight_decay": 0}
+    chosen |= {"clip_norm": None, "epochs": 3} | settings
+    loop = Loop(model, at.task, at.features, TrainingSettings(**chosen), 0, hooks, outside)
+    loop.run()
+    return loop
+
+
+def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
+    """Train a model that `method` was applied to, in the method's way."""
+    if method.trains == "gradient":
+        train(model, at, epochs=steps)
+        return
+    states = (at.features, frozen_states(model, at.task, at.features, pooling=at.pooling))
+    solve(
+        model,
+        at.task,
+        {"train": states, "dev": states},
+        strengths=method.settings.C,
+        measure=lambda logits: {"accuracy": float((logits.argmax(1) == at.targets()).mean())},
+        higher_is_better=True,
+    )
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of all weights and buffers."""
+    return copy.deepcopy({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    """Return all that trains, as one vector."""
+    return torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad])
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """Switch all dropout off, also what attention reads from the config."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model
+
+
+def check_introduction(family: str, name: str) -> None:
+    """What holds for every member of every family."""
+    member = plugins.find(family, name)
+    module = inspect.getmodule(member)
+    assert module is not None
+    assert member.name == name == Path(inspect.getfile(member)).stem
+    assert plugins.summary(family, name).endswith(".")
+    assert "Source:" in (module.__doc__ or "")
+    assert inspect.getdoc(member)
+    member.Settings()
+    with pytest.raises(ValidationError, match="no_such_setting"):
+        member.Settings(no_such_setting=1)
+    for setting in member.Settings.model_fields.values():
+        assert setting.description
+    base = plugins.import_object(plugins.FAMILIES[family][1])
+    siblings = set(plugins.names(family)) - {name}
+    package = base.__module__ if family != "regularizers" else "weitiao.training.regularizers.base"
+    package = package.rpartition(".")[0]
+    imported = {value.__module__ for value in vars(module).values() if hasattr(value, "__module__")}
+    assert not imported & {f"{package}.{sibling}" for sibling in siblings}
+
+
+def check_variants(family: str, name: str) -> None:
+    """Every setting is shown to do something by a variant."""
+    member = plugins.find(family, name)
+    shown = {key for case in cases(family, name) for key in case}
+    assert shown >= set(member.Settings.model_fields), "tiny() has no variant for some setting"
