@@ -101,7 +101,6 @@ def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
         {"train": states, "dev": states},
         strengths=method.settings.C,
         measure=lambda logits: {"accuracy": float((logits.argmax(1) == at.targets()).mean())},
-        higher_is_better=True,
     )
 
 

@@ -233,7 +233,6 @@ class Run:
             {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
             strengths=strengths,
             measure=lambda logits: self._measure(logits, material.targets("dev")),
-            higher_is_better=self.metrics[self.main_metric].higher_is_better,
             report=self.tell,
         )
 

@@ -1,12 +1,13 @@
 """Solve for what trains when all else is frozen: a smooth problem, minimised whole, to its optimum.
 
-For each strength C of the L2 term (as scikit-learn counts it) minimise over the weights w that train
+For each strength C of the L2 term, minimise over the weights w that train
 
-    1/n * loss(w) + 1 / (2 C n) * ||w||^2          biases are not shrunk
+    1/n * loss(w) + 1 / (2 C n) * sum over features j of  s_j^2 ||w_j||^2          biases are not shrunk
 
-by L-BFGS in float64 over all rows, from the strongest L2 to the weakest, each from the optimum before; the
-strength with the best main metric on dev is kept, among equals the one with the smallest loss on dev. There is no
-randomness.
+with s_j the standard deviation of feature j over the training rows: what logistic regression with scikit-learn's C
+does on standardized features, so that C means the same for every backbone. By L-BFGS in float64 over all rows, from
+the strongest L2 to the weakest, each from the optimum before, until the loss on dev rises; the smallest is kept.
+There is no randomness.
 
 Source: Liu and Nocedal, On the Limited Memory BFGS Method for Large Scale Optimization, 1989.
 """
@@ -14,7 +15,7 @@ Source: Liu and Nocedal, On the Limited Memory BFGS Method for Large Scale Optim
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from weitiao.training.prefix import States, StoredBackbone
 
 __all__ = ["STRENGTHS", "solve"]
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _CHUNK = 8192  # rows at a time in float64
 
 
@@ -40,7 +41,6 @@ def solve(
     *,
     strengths: Sequence[float],
     measure: Callable[[np.ndarray], Mapping[str, float]],
-    higher_is_better: bool,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> list[dict[str, float]]:
     """Put the optimum into `model`'s training parameters.
@@ -50,127 +50,122 @@ def solve(
     rows
         Encoded rows and their frozen states, of ``train`` and, to choose by, of ``dev``.
     strengths
-        Values of C.
+        Values of C to try.
     measure
-        Given dev logits ``(rows, classes)``, returns metrics; the first is the main one.
+        Given dev logits ``(rows, classes)``, returns metrics for the history.
 
     Returns
     -------
-    One entry a strength: ``C``, training ``loss`` (a mean over items) and the metrics on dev.
+    One entry a strength tried: ``C``, training ``loss``, ``dev_loss`` (means over items) and the metrics on dev.
 
     Raises
     ------
     TrainingError
         Several strengths, but no dev rows to choose by.
     """
-    (train, states), dev = rows["train"], rows.get("dev")
-    if dev is None and len(strengths) > 1:
-        raise TrainingError("there are no dev rows to choose method.C by.", fix="Give one value of C, or dev rows.")
-    small = _on_stored_states(model)
-    weights = [p for p in small.parameters() if p.requires_grad]
-    targets = _targets(train)
-    x = _flat(weights)
+    if "dev" not in rows and len(strengths) > 1:
+        raise TrainingError("there are no dev rows to choose C by.", fix="Give one value of C, or dev rows.")
+    problem = _Problem(model, task, rows)
+    x = problem.start()
     history: list[dict[str, float]] = []
-    best: tuple[tuple[float, float], np.ndarray] | None = None
+    best, lowest = x, float("inf")
     for c in sorted(strengths):
-        found = minimize(
-            _objective(small, task, weights, states, targets, c),
-            x,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 1000, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-6},
-        )
+        options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-8, "gtol": 1e-5}
+        found = minimize(problem.value, x, args=(c,), jac=True, method="L-BFGS-B", options=options)
         x = found.x
-        _assign(weights, x)
-        entry = {"C": c, "loss": _mean_loss(small, task, states, targets), "iterations": int(found.nit)}
-        score = (0.0, 0.0)
-        if dev is not None:
-            metrics = dict(measure(_logits(small, task, dev[1])))
-            entry |= metrics
-            main = next(iter(metrics.values())) * (1 if higher_is_better else -1)
-            score = (main, -_mean_loss(small, task, dev[1], _targets(dev[0])))
+        entry = {"C": c, "loss": problem.mean_loss(x, "train"), "iterations": float(found.nit)}
+        if "dev" in rows:
+            entry |= {"dev_loss": problem.mean_loss(x, "dev"), **measure(problem.logits(x, "dev"))}
         history.append(entry)
         report({"event": "solved", **entry})
-        if best is None or score > best[0]:
-            best = (score, x.copy())
-    if best is not None:
-        _assign(weights, best[1])
-    trained = dict(small.named_parameters())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(trained[name].to(parameter.dtype))
+        if entry.get("dev_loss", 0.0) >= lowest:
+            break  # weaker L2 only fits train better from here on
+        best, lowest = x.copy(), entry.get("dev_loss", 0.0)
+    problem.put_into(model, best)
     return history
 
 
-def _on_stored_states(model: nn.Module) -> nn.Module:
-    """Return a float64 copy of `model` without its backbone."""
-    backbone = parts.backbone(model)
-    memo: dict[int, Any] = {id(backbone): StoredBackbone(backbone.config)}  # deepcopy takes this for the backbone
-    return copy.deepcopy(model, memo).double().cpu().eval()
+class _Problem:
+    """A float64 copy of the model without its backbone, as a function of one vector of standardized weights."""
 
+    def __init__(self, model: nn.Module, task: Task, rows: Mapping[str, tuple[Features, States]]) -> None:
+        backbone = parts.backbone(model)
+        memo: dict[int, Any] = {id(backbone): StoredBackbone(backbone.config)}  # deepcopy takes this for the backbone
+        self.small = copy.deepcopy(model, memo).double().cpu().eval()
+        self.stored = next(m for m in self.small.modules() if isinstance(m, StoredBackbone))
+        self.task, self.size = task, len(rows["train"][0])
+        self.chunks = {name: list(_chunks(*both)) for name, both in rows.items()}
+        self.weights = [p for p in self.small.parameters() if p.requires_grad]
+        states = rows["train"][1]
+        features = states.hidden if states.pooler is None else states.pooler
+        spread = features.double().std(0).clamp_min(1e-8)  # (features,)
+        self.scales = [spread if w.dim() == 2 and w.shape[1] == len(spread) else torch.ones(()) for w in self.weights]
 
-def _targets(features: Features) -> torch.Tensor:
-    return torch.tensor([row["labels"] for row in features.inputs])
+    def start(self) -> np.ndarray:
+        """Return where the weights are now."""
+        pieces = zip(self.weights, self.scales, strict=True)
+        return torch.cat([(w.detach() * scale).flatten() for w, scale in pieces]).numpy().copy()
 
-
-def _call(small: nn.Module, states: States, rows: slice) -> Any:
-    stored = next(m for m in small.modules() if isinstance(m, StoredBackbone))
-    stored.current = states.output(rows, torch.float64)
-    count = stored.current.last_hidden_state.shape[0]
-    pad = getattr(stored.config, "pad_token_id", None) or 0
-    ids = torch.full((count, 1), pad + 1)  # any token that is not padding: only its position counts
-    return small(input_ids=ids, attention_mask=torch.ones_like(ids))
-
-
-def _chunks(states: States) -> list[slice]:
-    return [slice(i, i + _CHUNK) for i in range(0, len(states.hidden), _CHUNK)]
-
-
-def _objective(
-    small: nn.Module,
-    task: Task,
-    weights: Sequence[nn.Parameter],
-    states: States,
-    targets: torch.Tensor,
-    c: float,
-) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    n = len(targets)
-
-    def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-        _assign(weights, x)
-        for w in weights:
+    def value(self, x: np.ndarray, c: float) -> tuple[float, np.ndarray]:
+        """Return the objective and its gradient."""
+        self._assign(x)
+        for w in self.weights:
             w.grad = None
         total = 0.0
-        for rows in _chunks(states):
-            loss = task.loss(_call(small, states, rows), {"labels": targets[rows]}) / n
+        for stored, batch in self.chunks["train"]:
+            loss = self.task.loss(self._call(stored), batch) / self.size
             loss.backward()
             total += loss.item()
-        penalty = torch.stack([(w**2).sum() for w in weights if w.dim() > 1]).sum() / (2 * c * n)
-        penalty.backward()
-        return total + penalty.item(), torch.cat([w.grad.flatten() for w in weights]).numpy()  # type: ignore[union-attr]
+        gradients = []
+        for w, scale in zip(self.weights, self.scales, strict=True):
+            gradient = w.grad / scale if w.grad is not None else torch.zeros_like(w)
+            if w.dim() > 1:
+                standard = w.detach() * scale
+                total += (standard**2).sum().item() / (2 * c * self.size)
+                gradient = gradient + standard / (c * self.size)
+            gradients.append(gradient.flatten())
+        return total, torch.cat(gradients).numpy()
 
-    return value
+    @torch.no_grad()
+    def mean_loss(self, x: np.ndarray, split: str) -> float:
+        """Return the task's loss, a mean over items."""
+        self._assign(x)
+        items = sum(self.task.items(batch) for _, batch in self.chunks[split])
+        return sum(self.task.loss(self._call(stored), batch).item() for stored, batch in self.chunks[split]) / items
+
+    @torch.no_grad()
+    def logits(self, x: np.ndarray, split: str) -> np.ndarray:
+        """Return ``(rows, classes)``."""
+        self._assign(x)
+        said = [self.task.logits(self._call(stored), batch) for stored, batch in self.chunks[split]]
+        return torch.cat(said).numpy()
+
+    @torch.no_grad()
+    def put_into(self, model: nn.Module, x: np.ndarray) -> None:
+        """Give the model's training parameters these values."""
+        self._assign(x)
+        trained = dict(self.small.named_parameters())
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(trained[name].to(parameter.dtype))
+
+    def _call(self, stored: Any) -> Any:
+        self.stored.current = stored
+        pad = getattr(self.stored.config, "pad_token_id", None) or 0
+        ids = torch.full((len(stored.last_hidden_state), 1), pad + 1)  # any token but padding: its place counts
+        return self.small(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+    @torch.no_grad()
+    def _assign(self, x: np.ndarray) -> None:
+        at = 0
+        for w, scale in zip(self.weights, self.scales, strict=True):
+            w.copy_(torch.from_numpy(x[at : at + w.numel()]).view_as(w) / scale)
+            at += w.numel()
 
 
-@torch.no_grad()
-def _mean_loss(small: nn.Module, task: Task, states: States, targets: torch.Tensor) -> float:
-    sums = [task.loss(_call(small, states, rows), {"labels": targets[rows]}).item() for rows in _chunks(states)]
-    return sum(sums) / len(targets)
-
-
-@torch.no_grad()
-def _logits(small: nn.Module, task: Task, states: States) -> np.ndarray:
-    return np.concatenate([task.logits(_call(small, states, rows), {}).numpy() for rows in _chunks(states)])
-
-
-def _flat(weights: Sequence[nn.Parameter]) -> np.ndarray:
-    return torch.cat([w.detach().flatten() for w in weights]).numpy().copy()
-
-
-def _assign(weights: Sequence[nn.Parameter], x: np.ndarray) -> None:
-    start = 0
-    with torch.no_grad():
-        for w in weights:
-            w.copy_(torch.from_numpy(x[start : start + w.numel()]).view_as(w))
-            start += w.numel()
+def _chunks(features: Features, states: States) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """Yield what the backbone said of some rows, and their targets."""
+    targets = torch.tensor([row["labels"] for row in features.inputs])
+    for start in range(0, len(features), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        yield states.output(rows, torch.float64), {"labels": targets[rows]}

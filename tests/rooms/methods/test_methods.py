@@ -71,6 +71,7 @@ def test_head_reaches_the_optimum_of_logistic_regression(tiny_bert):
     method = make("methods", "head", {"C": [10.0]})
     model = method.apply(at.build(), seed=0)
     features = frozen_states(model, at.task, at.features, pooling="mean").hidden.double().numpy()
+    features = (features - features.mean(0)) / features.std(0, ddof=1)
     adapt(method, model, at)
     ours = torch.tensor(at.logits(model)).softmax(-1).numpy()
     # with two classes scikit-learn has one vector w, and we v and -v with w = 2v, which cost half of w: hence 2 C
