@@ -41,7 +41,6 @@ _SETTINGS = (
     "batch_size",
     "max_length",
     "seed",
-    "initial_head",
 )
 METHODS = ("full", "lora", "head", "top_layers")
 # Rates of both sides. The head of ours is solved and has none; the Trainer's would learn nothing at 5e-5.
@@ -108,9 +107,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, help="tokens a row; as many as the model takes when left out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--initial-head", choices=("solved", "random"), default="solved", help="of ours, where it trains by gradient"
-    )
     parser.add_argument("--out", type=Path, default=Path("against_trainer.json"))
     parser.add_argument("--resume", action="store_true", help="keep what --out holds, and do the rest")
     parser.add_argument("--side", choices=("ours", "trainer"), help=argparse.SUPPRESS)
@@ -160,7 +156,7 @@ def _lay_out(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     pretrained = find(arguments.model)
     plain_folder(pretrained)  # a GGUF is unpacked here, so that neither side pays for it
-    keys = ("model", "pooling", "epochs", "batch_size", "max_length", "seed", "initial_head")
+    keys = ("model", "pooling", "epochs", "batch_size", "max_length", "seed")
     return {
         **{key: getattr(arguments, key) for key in keys},
         "folder": str(folder),
@@ -218,7 +214,7 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
     import weitiao
 
     folder = Path(job["folder"])
-    training = {key: job[key] for key in ("epochs", "batch_size", "initial_head")}
+    training = {key: job[key] for key in ("epochs", "batch_size")}
     training["learning_rate"] = RATES[job["method"]]
     if job["method"] == "head":
         training = {}  # solved: epochs, batches and rates would be refused
@@ -371,7 +367,6 @@ def _table(document: dict[str, Any]) -> str:
     rates = ", ".join(f"{method} {rate:g}" for method, rate in RATES.items())
     lines = [
         f"{settings['data'] or settings['train']}, {settings['model']}, pooling {settings['pooling']}, "
-        f"first head {settings['initial_head']}: "
         f"{rows['train']:,} train, {rows['dev']:,} dev, {rows['test']:,} test rows; {settings['epochs']} epochs of "
         f"batches of {settings['batch_size']}; {document['versions']['processor']}.",
         "",

@@ -19,7 +19,7 @@ __all__ = ["check_files", "check_labels", "find_bundle", "read_object", "read_re
 _SUMS = "checksums.json"
 # What tokenizers, configs, weights and our own files are written as. A pickle (.bin, .pt), a script or a library is
 # none of these.
-_KINDS = {".html", ".jinja", ".json", ".jsonl", ".md", ".model", ".safetensors", ".txt", ".yaml"}
+_KINDS = {".codes", ".html", ".jinja", ".json", ".jsonl", ".md", ".model", ".safetensors", ".txt", ".yaml"}
 _AGAIN = "Copy the bundle again from where it was made, or run its recipe.yaml again."
 
 

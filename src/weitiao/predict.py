@@ -53,7 +53,10 @@ def predict_file(
         good = [item.values for item in chunk if item.values is not None]
         if columns is None and good:
             wanted = [replace(f, required=True) for f in bundle.task.fields if f.name in bundle.text_fields]
-            columns = find_columns(Table.from_rows(good, file=str(source)), wanted, fields)
+            table = Table.from_rows(good, file=str(source))
+            learnt = {k: v for k, v in bundle.recipe.data.fields.items() if v in table.column_names}
+            known = {field.name for field in wanted}
+            columns = find_columns(table, wanted, {k: v for k, v in learnt.items() if k in known} | dict(fields or {}))
         yield from _answer(bundle, chunk, columns or {})
 
 

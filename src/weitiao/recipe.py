@@ -92,14 +92,18 @@ class _Sections(Options):
     def _no_idle_section(self) -> _Sections:
         method = find("methods", self.method.name)
         if method.trains != "gradient":
-            plain = TrainingSettings(learning_rate=method.learning_rate)
+            plain = TrainingSettings.model_validate({"learning_rate": method.learning_rate})
             idle = [f"training.{k}" for k, v in self.training if v != getattr(plain, k)]
             idle += ["regularizers"] if self.regularizers else []
+            idle += ["model.dropout"] if self.model.dropout is not None else []
             if idle:
                 raise ValueError(
                     f"{', '.join(idle)} has no effect with the method {self.method.name}, which is solved to its "
                     "optimum without steps or chance; leave it out"
                 )
+        twice = [m.name for i, m in enumerate(self.regularizers) if m.name in [o.name for o in self.regularizers[:i]]]
+        if twice:
+            raise ValueError(f"regularizers names {twice[0]} twice")
         return self
 
 
@@ -273,7 +277,7 @@ def _problems(error: ValidationError, model: Any) -> list[Problem]:
     found: list[Problem] = []
     for item in error.errors():
         place = tuple(part for part in item["loc"] if not _is_union_branch(part))
-        kind, got = item["type"], item.get("input")
+        kind, got, about = item["type"], item.get("input"), item.get("ctx", {})
         if kind == "extra_forbidden":
             known = _settings_at(model, place[:-1])
             text = f"is not a setting.{did_you_mean(str(place[-1]), known)}"
@@ -281,9 +285,9 @@ def _problems(error: ValidationError, model: Any) -> list[Problem]:
         elif kind == "missing":
             text = "is missing."
         elif kind == "value_error":
-            text = f"{item['ctx']['error']}".rstrip(".") + "."
+            text = f"{about['error']}".rstrip(".") + "."
         elif kind == "literal_error":
-            text = f"should be {item['ctx']['expected']}; got {got!r}."
+            text = f"should be {about['expected']}; got {got!r}."
         elif kind.startswith("int"):
             text = f"should be a whole number; got {got!r}."
         elif kind.startswith(("float", "decimal")):

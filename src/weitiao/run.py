@@ -2,7 +2,8 @@
 
 ::
 
-    runs/NAME/   recipe.yaml  run.json  events.jsonl  tensorboard/  checkpoints/  bundle/  report.html
+    runs/NAME/   recipe.yaml  run.json  set_aside.jsonl  events.jsonl  tensorboard/  checkpoints/
+                 bundle/  report.html
 
 1 data, 2 checks, 3 model, 4 training, 5 calibration, 6 the honest test, 7 the bundle. Each step is a method here;
 what it does is in the room it calls. A run that was killed goes on where its newest checkpoint stands; all else is
@@ -17,7 +18,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from weitiao.data.check import run_checks
 from weitiao.data.checks.base import CheckInput
 from weitiao.data.prepare import Prepared, prepare
 from weitiao.errors import RecipeError, TrainingError
+from weitiao.evaluation.breakdown import slice_rows
 from weitiao.evaluation.calibration import fit_temperature, softmax
 from weitiao.evaluation.comparison import suited
 from weitiao.evaluation.contenders import Untuned, baselines, before_tuning
@@ -42,7 +44,6 @@ from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Te
 from weitiao.files import write_json, write_text
 from weitiao.findings import Finding
 from weitiao.methods.base import parameter_counts
-from weitiao.models import parts
 from weitiao.models.find import Pretrained, find
 from weitiao.models.load import load_tokenizer
 from weitiao.models.pooled import SentenceClassifier
@@ -52,8 +53,8 @@ from weitiao.randomness import derive_seed
 from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.convex import STRENGTHS, solve
-from weitiao.training.loop import Loop, Outside
+from weitiao.training.convex import solve
+from weitiao.training.loop import Loop, Outside, Position
 from weitiao.training.prefix import States, frozen_states
 
 __all__ = ["Run", "Trained", "run"]
@@ -86,15 +87,20 @@ def run(recipe: Recipe, folder: str | Path = "runs/run", *, show: bool = True) -
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: the model with its best weights, and what it says on dev and test, ``(rows, classes)``."""
+    """One training: the model with its best weights, and what it says on test, ``(rows, classes)``."""
 
     model: nn.Module
-    dev_logits: np.ndarray
     test_logits: np.ndarray
+    temperature: float  # fitted on dev
     score: float  # main metric on dev, higher is better
     history: tuple[dict[str, float], ...]
     counts: tuple[int, int]
     seconds: float
+
+    @property
+    def test(self) -> np.ndarray:
+        """Calibrated probabilities on test, ``(rows, classes)``."""
+        return softmax(self.test_logits, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -130,22 +136,32 @@ class Run:
         """Do the seven steps."""
         with self._claimed(), Listeners(self.folder, show=self.show) as self.tell:
             if (self.folder / "bundle" / "bundle.json").is_file():
-                return Bundle(self.folder)
+                return self.finish()
             data = self.read()
             material = self.prepare(data)
             self._remember(data, material.pretrained)
-            trained = [self.train(material, number) for number in range(self.recipe.training.seeds)]
-            best = max(trained, key=lambda t: t.score)
-            temperature = fit_temperature(best.dev_logits, material.targets("dev"))  # step 5
-            report = self.test(material, trained, best, temperature)
-            return self.hand_over(material, best, temperature, report)
+            best, scores = None, []
+            for number in range(self.recipe.training.seeds):
+                trained = self.train(material, number)
+                scores.append(self._measure(trained.test, material.targets("test"))[self.main_metric])
+                if best is None or trained.score > best.score:
+                    best = trained  # the others' models are let go
+            if best is None:
+                raise TrainingError("nothing was trained.")
+            report = self.test(material, best, scores)
+            self.hand_over(material, best, report)
+            return self.finish()
 
     def read(self) -> Prepared:
         """Step 1: read, map and split the rows; learn the labels from train."""
         with self.tell.phase("reading"):
-            data = prepare(self.recipe.data, self.task.fields, derive_seed(self.recipe.seed, "split"))
+            seed = derive_seed(self.recipe.seed, "split")
+            data = prepare(self.recipe.data, self.task.fields, seed, self.task.accepts)
             self.task.learn(data.splits.train)
             data = data.without(self.task.accepts)
+            for column in self.recipe.evaluation.slices:
+                slice_rows(data.splits.test, column)  # raises now what would be raised after training
+            self._account_for(data)
         splits = {name: len(table) for name, table in data.tables.items()}
         self.tell({"event": "data", "rows_in": data.rows_in, "splits": splits, "set_aside": data.reasons})
         return data
@@ -175,6 +191,7 @@ class Run:
             features["labels"] = Features.encode(self.task, names, tokenizer, max_length)
         pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
         untuned = self._build(pretrained, pooling, self.recipe.seed)
+        self._refuse_unsuited(untuned)
         states = {}
         for name, rows in features.items():
             with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
@@ -189,58 +206,54 @@ class Run:
         started = time.monotonic()
         seed = derive_seed(self.recipe.seed, "training", number)
         model = self._build(material.pretrained, material.pooling, seed)
-        if reason := self.method.suits(model):
-            raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
-        if self.method.trains == "gradient" and self.recipe.training.initial_head == "solved":
-            self._solve_head(model, material, STRENGTHS)
         model = self.method.apply(model, seed=seed)
         counts = parameter_counts(model)
         self.tell({"event": "training", "seed": number, "trainable": counts[0], "parameters": counts[1]})
         if self.method.trains == "gradient":
-            history = self._by_gradient(model, material, seed, number)
+            position = self._by_gradient(model, material, seed, number)
+            history, seconds = position.history, position.seconds
         else:
-            history = self._solve_head(model, material, self.method.settings.C)
+            history = self._by_optimum(model, material)
+            seconds = time.monotonic() - started
         dev, test = (self._logits(model, material, split) for split in ("dev", "test"))
+        temperature = fit_temperature(dev, material.targets("dev"))  # step 5
         score = self._measure(dev, material.targets("dev"))[self.main_metric]
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
-        return Trained(model, dev, test, sign * score, tuple(history), counts, time.monotonic() - started)
+        return Trained(model, test, temperature, sign * score, tuple(history), counts, seconds)
 
-    def _by_gradient(self, model: nn.Module, material: Material, seed: int, number: int) -> list[dict[str, float]]:
-        hooks = [member.make("regularizers") for member in self.recipe.regularizers]
-        for member, hook in zip(self.recipe.regularizers, hooks, strict=True):
-            if reason := hook.suits(model, self.task):
+    def _refuse_unsuited(self, model: nn.Module) -> None:
+        """Refuse, before any time is spent, what cannot work on this model or would have no effect."""
+        if reason := self.method.suits(model):
+            raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
+        for member in self.recipe.regularizers:
+            if reason := member.make("regularizers").suits(model, self.task):
                 raise RecipeError(f"the regularizer {member.name} would have no effect: {reason}.")
+
+    def _by_gradient(self, model: nn.Module, material: Material, seed: int, number: int) -> Position:
+        hooks = [member.make("regularizers") for member in self.recipe.regularizers]
         outside = Outside(
             checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
-            measure=lambda m: self._measure(self._logits(m, material, "dev"), material.targets("dev")),
+            measure=lambda m: self._measure(softmax(self._logits(m, material, "dev")), material.targets("dev")),
             higher_is_better=self.metrics[self.main_metric].higher_is_better,
             report=lambda event: self.tell({**event, "seed": number}),
         )
         loop = Loop(model, self.task, material.features["train"], self.recipe.training, seed, hooks, outside)
-        return loop.run().history
+        return loop.run()
 
-    def _solve_head(self, model: nn.Module, material: Material, strengths: Sequence[float]) -> list[dict[str, float]]:
-        """Put the head at its optimum on the untuned backbone; nothing where the backbone holds random weights."""
-        inside = {id(p) for p in parts.backbone(model).parameters()}
-        heads, fresh = parts.head_parameters(model), parts.new_parameters(model)
-        if any(id(p) in inside for name, p in model.named_parameters() if name in fresh):
-            return []
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in heads)
+    def _by_optimum(self, model: nn.Module, material: Material) -> list[dict[str, float]]:
         return solve(
             model,
             self.task,
             {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
-            strengths=strengths,
-            measure=lambda logits: self._measure(logits, material.targets("dev")),
+            strengths=self.method.settings.C,
+            measure=lambda logits: self._measure(softmax(logits), material.targets("dev")),
             report=self.tell,
         )
 
-    def test(self, material: Material, trained: Sequence[Trained], best: Trained, temperature: float) -> Report:
+    def test(self, material: Material, best: Trained, scores: Sequence[float]) -> Report:
         """Step 6: the tuned model beside what it has to beat, on the same rows."""
         data, labels, evaluation = material.data, self.task.labels, self.recipe.evaluation
         train_targets, targets = material.targets("train"), material.targets("test")
-        tuned = softmax(best.test_logits, temperature)
         hidden = {name: states.hidden.numpy() for name, states in material.states.items()}
         untuned = Untuned(hidden["train"], hidden["test"], hidden.get("labels"))
         texts = self._text_fields(data)
@@ -249,20 +262,19 @@ class Run:
             rivals += baselines(
                 data.splits.train, data.splits.test, texts, train_targets, classes=len(labels), seed=self.recipe.seed
             )
-            scores = [self._measure(t.test_logits, targets)[self.main_metric] for t in trained]
             given = ReportInput(
                 title=f"{self.recipe.method.name}: {', '.join(source.file for source in data.sources)}",
                 table=data.splits.test,
                 text_fields=texts,
                 targets=targets,
                 labels=labels,
-                contenders=[Contender("tuned", "the tuned model", tuned, "", "微调后的模型"), *rivals],
+                contenders=[Contender("tuned", "the tuned model", best.test, "", "微调后的模型"), *rivals],
                 metrics=list(self.metrics),
                 main_metric=self.main_metric,
                 counts=Counts(data.rows_in, {k: len(t) for k, t in data.tables.items()}, data.reasons),
                 before="before",
-                temperature=Temperature(temperature, softmax(best.test_logits)),
-                panels=[f(targets, tuned.argmax(axis=1), labels) for f in (per_class, confusion)],
+                temperature=Temperature(best.temperature, softmax(best.test_logits)),
+                panels=[f(targets, best.test.argmax(axis=1), labels) for f in (per_class, confusion)],
                 training=self._account(material, best),
                 seeds_scores=scores if len(scores) > 1 else (),
                 findings=material.findings,
@@ -275,8 +287,8 @@ class Run:
         self.tell({"event": "tested", "line": report.line, "headline": report.headline})
         return report
 
-    def hand_over(self, material: Material, best: Trained, temperature: float, report: Report) -> Bundle:
-        """Step 7: write the bundle, reopen it, let it prove itself, and only then let the checkpoints go."""
+    def hand_over(self, material: Material, best: Trained, report: Report) -> None:
+        """Step 7, first half: write the bundle."""
         data, test = material.data, material.data.splits.test
         chosen = sorted(range(len(test)), key=lambda i: test.ids[i])[:_REFERENCE_ROWS]
         facts = {
@@ -291,8 +303,7 @@ class Run:
             "recipe": self.recipe.fingerprint,
             "labels": self.task.labels,
             "lineage": [],
-            "versions": {"weitiao": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in _STATED},
+            "versions": _versions(),
         }
         pooled = isinstance(best.model, SentenceClassifier)
         card = model_card(self.recipe, facts, report, part=self.method.part, pooled=pooled)
@@ -303,7 +314,7 @@ class Run:
             model=best.model.eval(),
             tokenizer=material.tokenizer,
             max_length=material.max_length,
-            temperature=temperature,
+            temperature=best.temperature,
             facts=facts,
             reference=[{name: test[i][name] for name in self._text_fields(data)} for i in chosen],
             extra={
@@ -314,8 +325,13 @@ class Run:
         )
         with self.tell.phase("writing"):
             bundles.write(self.folder / "bundle", contents)
+
+    def finish(self) -> Bundle:
+        """Step 7, second half: reopen the bundle, let it prove itself, and only then let the checkpoints go."""
+        with self.tell.phase("verifying"):
             done = Bundle(self.folder)
-        report.write_html(self.folder / "report.html")
+        if not (self.folder / "report.html").is_file():
+            write_text(self.folder / "report.html", done.report.to_html())
         Checkpoints(self.folder / "checkpoints").clear()
         self.tell({"event": "done", "bundle": str(done.folder), "verified": done.verified})
         return done
@@ -328,8 +344,8 @@ class Run:
         with self.tell.phase(f"measuring {split}", len(features)) as advance:
             return predict_logits(model, self.task, features, batch_size=size, progress=advance)
 
-    def _measure(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        p = softmax(logits)
+    def _measure(self, p: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Return each metric, the main one first, of probabilities ``(rows, classes)``."""
         return {name: metric(targets, suited(metric, p), classes=p.shape[1]) for name, metric in self.metrics.items()}
 
     def _account(self, material: Material, best: Trained) -> Training:
@@ -360,7 +376,7 @@ class Run:
             except OSError as error:
                 raise TrainingError("another process is running in this folder.", where=self.folder) from error
             kept = self.folder / "recipe.yaml"
-            if not kept.is_file():
+            if not (self.folder / "run.json").is_file():  # nothing was begun with what stands there
                 write_text(kept, self.recipe.to_yaml())
             elif there := self.recipe.differences(Recipe.load(kept)):
                 raise RecipeError(
@@ -369,6 +385,12 @@ class Run:
                     fix="Choose another folder with --folder, or delete this one.",
                 )
             yield
+
+    def _account_for(self, data: Prepared) -> None:
+        """Write each row that was set aside, with its file, line and reason."""
+        lines = (asdict(row) | {"place": str(row.place)} for row in data.set_aside)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_text(self.folder / "set_aside.jsonl", text)
 
     def _remember(self, data: Prepared, pretrained: Pretrained) -> None:
         """Keep what the run began with; refuse to go on with other rows or another model."""

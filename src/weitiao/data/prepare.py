@@ -13,6 +13,7 @@ from weitiao.data.fields import Field, map_fields
 from weitiao.data.read import ReadOptions, read
 from weitiao.data.split import Splits, SplitSettings, complete, remove_leaks
 from weitiao.data.table import SetAside, Source, Table
+from weitiao.errors import DataError
 from weitiao.plugins import Options
 
 __all__ = ["DataSettings", "Prepared", "prepare"]
@@ -36,6 +37,11 @@ class DataSettings(Options):
             raise ValueError("split_column has no effect when dev or test is given")
         if self.dev and self.test and self.split != SplitSettings():
             raise ValueError("split has no effect when dev and test are both given")
+        for name in ("dev", "test"):
+            if getattr(self, name) and getattr(self.split, name) != getattr(SplitSettings(), name):
+                raise ValueError(f"split.{name} has no effect when {name} is given")
+        if self.remove_leaks and not (self.dev or self.test or self.split_column):
+            raise ValueError("remove_leaks has no effect when dev and test are cut from train: that never leaks")
         return self
 
 
@@ -73,11 +79,25 @@ class Prepared:
             left = table.put_aside(refused(table))
             kept[name] = left
             gone += left.set_aside[len(table.set_aside) :]
+        for name, table in kept.items():
+            if not len(table):
+                why = Counter(row.reason for row in gone).most_common(1)[0][0]
+                raise DataError(f"no row of {name} is left; most were set aside for: {why}")
         return Prepared(Splits(**kept), tuple(gone), self.rows_in, self.sources)
 
 
-def prepare(settings: DataSettings, fields: Sequence[Field], seed: int) -> Prepared:
+def prepare(
+    settings: DataSettings,
+    fields: Sequence[Field],
+    seed: int,
+    refused: Callable[[Table], Mapping[int, str]] = lambda table: {},
+) -> Prepared:
     """Read the files, find the task's fields, and split.
+
+    Parameters
+    ----------
+    refused
+        Names the rows of a table that are set aside before it is split, index to reason.
 
     Raises
     ------
@@ -89,12 +109,17 @@ def prepare(settings: DataSettings, fields: Sequence[Field], seed: int) -> Prepa
         source = getattr(settings, name)
         if source is not None:
             paths = source if isinstance(source, str) else list(source)
-            given[name] = map_fields(read(paths, settings.read), fields, settings.fields)
+            mapped = map_fields(read(paths, settings.read), fields, settings.fields)
+            given[name] = mapped.put_aside(refused(mapped))
     tables = list(given.values())
     aside = [row for table in tables for row in table.set_aside]
     rows_in = sum(table.rows_in for table in tables)
     if settings.split_column:
         given = Splits.from_column(given["train"], settings.split_column)
+        if len(given) == 3 and settings.split != SplitSettings():
+            raise DataError(
+                f"split has no effect: {settings.split_column} names train, dev and test.", fix="Leave split out."
+            )
     text_fields = [f.name for f in fields if f.kind == "text" and f.name in given["train"].column_names]
     label = next((f.name for f in fields if f.kind == "label"), None)
     splits = complete(given, settings.split, label=label, text_fields=text_fields, seed=seed)

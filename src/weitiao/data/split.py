@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -123,8 +124,8 @@ def split(table: Table, settings: SplitSettings, *, label: str | None, text_fiel
     Raises
     ------
     DataError
-        Too few rows or units, a class of fewer than 3 units when stratifying, a missing column, a date
-        that cannot be read, or a single group that is larger than all but one split.
+        Too few rows or units, a class of fewer than 3 units when stratifying, a missing column, or a date
+        that cannot be read.
     """
     shares = {"test": settings.test, "dev": settings.dev}
     parts = _cut(table, settings, shares, label, text_fields, seed)
@@ -155,10 +156,25 @@ def complete(
     shares = {name: getattr(settings, name) for name in ("test", "dev") if name not in given}
     if not shares:
         return Splits(train, given["dev"], given["test"])
+    if settings.group is not None:
+        _must_not_share(given, settings.group)
     parts = _cut(train, settings, shares, label, text_fields, seed)
     made = {name: train.take(parts[name]) for name in shares}
     whole = {**given, **made, "train": _with_aside(train.take(parts["train"]), train)}
     return Splits(whole["train"], whole["dev"], whole["test"])
+
+
+def _must_not_share(given: Mapping[str, Table], column: str) -> None:
+    """Raise a `DataError` if a value of the group column stands in two given splits."""
+    for table in given.values():
+        must_have(table, column, "group")
+    values = {name: set(table.column(column)) for name, table in given.items()}
+    for a, b in combinations(values, 2):
+        if both := values[a] & values[b]:
+            raise DataError(
+                f"{len(both):,} values of {column} stand in both {a} and {b}, such as {min(both, key=str)!r}.",
+                fix="Give files that share none, or give all rows as train and let them be cut.",
+            )
 
 
 def remove_leaks(splits: Splits, text_fields: Sequence[str]) -> Splits:

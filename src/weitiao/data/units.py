@@ -58,8 +58,11 @@ def units_of(table: Table, group: str | None, text_fields: Sequence[str], seed: 
 
 
 def by_chance(units: Sequence[Unit], shares: Mapping[str, float]) -> list[str]:
-    """Put each unit where its own hash says, whatever the others are."""
-    return [_slot(int(unit.key[:13], 16) / 16**13, shares) for unit in units]
+    """Put each unit where its own hash says, whatever the others are; one larger than a share stays in train."""
+    largest = min(shares.values()) * sum(len(unit.rows) for unit in units)
+    fits = [len(unit.rows) <= max(1.0, largest) for unit in units]
+    slots = [_slot(int(unit.key[:13], 16) / 16**13, shares) for unit in units]
+    return [slot if fit else "train" for slot, fit in zip(slots, fits, strict=True)]
 
 
 def _slot(position: float, shares: Mapping[str, float]) -> str:
@@ -97,8 +100,14 @@ def stratified(table: Table, units: Sequence[Unit], shares: Mapping[str, float],
         for place, (name, share) in enumerate(shares.items()):
             wanted, have = share * total, 0
             reserve = needed - 1 - place  # one unit at least for each split that comes after
-            while len(left) > reserve and (not have or have + len(units[left[0]].rows) / 2 <= wanted):
-                u = left.pop(0)
+            while len(left) > reserve:
+                # a unit too large for what is still wanted is passed over; it stays in train
+                u = next((u for u in left if have + len(units[u].rows) / 2 <= wanted), None)
+                if u is None and have:
+                    break
+                if u is None:  # every split gets one of each class: the smallest, if none fits
+                    u = min(left, key=lambda u: len(units[u].rows))
+                left.remove(u)
                 where[u] = name
                 have += len(units[u].rows)
     return where

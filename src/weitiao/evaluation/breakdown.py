@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from weitiao.data.table import Table
 from weitiao.errors import RecipeError, did_you_mean
 from weitiao.evaluation.comparison import Resamples, interval_of, suited
 from weitiao.evaluation.document import Mistake, Slice
@@ -15,7 +16,7 @@ from weitiao.evaluation.plots import shorten
 if TYPE_CHECKING:
     from weitiao.evaluation.report import ReportInput
 
-__all__ = ["mistakes", "slices"]
+__all__ = ["mistakes", "slice_rows", "slices"]
 
 _MOST_MISTAKES = 20
 _EXCERPT = 240  # columns of text shown of a mistake
@@ -24,7 +25,7 @@ _FEWEST_VALUES, _MOST_VALUES = 2, 12  # of a column that can be sliced by
 
 def slices(data: ReportInput, metric: Metric) -> tuple[Slice, ...]:
     """Measure the rows of each third of text length, and of each value of the named columns."""
-    groups = [("length", _thirds(data)), *((column, _values(data, column)) for column in data.slices)]
+    groups = [("length", _thirds(data)), *((column, slice_rows(data.table, column)) for column in data.slices)]
     before = next((c for c in data.contenders if c.key == data.before), None)
     classes = len(data.labels)
     tuned = suited(metric, data.contenders[0].probabilities)
@@ -56,13 +57,20 @@ def _thirds(data: ReportInput) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(inside) for name, inside in parts.items() if inside.any()}
 
 
-def _values(data: ReportInput, column: str) -> dict[str, np.ndarray]:
-    if column not in data.table.column_names:
+def slice_rows(table: Table, column: str) -> dict[str, np.ndarray]:
+    """Return the row numbers of each value of a column.
+
+    Raises
+    ------
+    RecipeError
+        There is no such column, or it has fewer than 2 or more than 12 values.
+    """
+    if column not in table.column_names:
         raise RecipeError(
-            f"there is no column {column!r} to slice by.{did_you_mean(column, data.table.column_names)}",
-            fix=f"Columns: {', '.join(data.table.column_names)}.",
+            f"there is no column {column!r} to slice by.{did_you_mean(column, table.column_names)}",
+            fix=f"Columns: {', '.join(table.column_names)}.",
         )
-    values = np.array(["(empty)" if v is None else str(v) for v in data.table.column(column)], dtype=object)
+    values = np.array(["(empty)" if v is None else str(v) for v in table.column(column)], dtype=object)
     different = sorted(set(values))
     if not _FEWEST_VALUES <= len(different) <= _MOST_VALUES:
         raise RecipeError(

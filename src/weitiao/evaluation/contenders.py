@@ -32,7 +32,7 @@ def before_tuning(untuned: Untuned, train_targets: np.ndarray, *, classes: int, 
             "before",
             "the model before tuning",
             votes,
-            f"The {neighbors} nearest training rows vote, by the untuned model's features.",
+            f"The {min(neighbors, len(train_targets))} nearest training rows vote, by the untuned model's features.",
             "微调前的模型",
         )
     ]

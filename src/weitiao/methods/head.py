@@ -41,29 +41,11 @@ class Head(Method):
 
     def suits(self, model: nn.Module) -> str | None:
         """Refuse a backbone that itself holds weights no checkpoint gave, and a head that is not linear."""
-        inside = {id(p) for p in parts.backbone(model).parameters()}
-        fresh = parts.new_parameters(model)
-        new = [name for name, p in model.named_parameters() if name in fresh and id(p) in inside]
-        if new:
-            return (
-                f"the checkpoint has no weights for {', '.join(new)}, so the frozen backbone would give random "
-                "features; set model.pooling to mean"
-            )
-        own = _own(model)
-        dense = [name.rpartition(".")[0] for name, p in model.named_parameters() if name in own and p.dim() > 1]
-        if len(dense) > 1:
-            from weitiao.models.load import native_pooling
-
-            other = next(way for way in ("mean", "last", "cls") if way not in native_pooling(model.config))
-            return (
-                f"the head of {type(model).__name__} has {len(dense)} new layers ({', '.join(dense)}), so the problem "
-                f"is not convex; set model.pooling to {other}, which puts one linear layer on the backbone"
-            )
-        return None
+        return parts.why_not_solvable(model)
 
     def apply(self, model: nn.Module, *, seed: int) -> nn.Module:
         """Freeze all but the head."""
-        own = _own(model)
+        own = parts.solvable_parameters(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in own)
         return model
@@ -72,14 +54,3 @@ class Head(Method):
     def tiny(cls) -> dict[str, Any]:
         """Return the default, and a strong L2 term."""
         return {"settings": {}, "variants": [{"C": [0.01]}]}
-
-
-def _own(model: nn.Module) -> set[str]:
-    """Return the weights to solve for: the new ones outside the backbone, or all of these if none is new.
-
-    What lies between backbone and classifier and came with the checkpoint (ModernBERT's dense layer) is a feature
-    of the model like the backbone itself.
-    """
-    inside = {id(p) for p in parts.backbone(model).parameters()}
-    outside = {name for name, p in model.named_parameters() if id(p) not in inside}
-    return outside & parts.new_parameters(model) or outside

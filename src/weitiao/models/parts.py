@@ -27,7 +27,9 @@ __all__ = [
     "linear_names",
     "new_parameters",
     "pool",
+    "solvable_parameters",
     "unwrap",
+    "why_not_solvable",
 ]
 
 Pooling = Literal["cls", "mean", "last"]
@@ -89,6 +91,44 @@ def head_parameters(model: nn.Module) -> set[str]:
         for name, parameter in model.named_parameters()
         if "original_module." not in name and (id(parameter) not in inside or _plain(name) in fresh)
     }
+
+
+def solvable_parameters(model: nn.Module) -> set[str]:
+    """Return the names to solve for on a frozen backbone: the new ones outside it, or all of these if none is new.
+
+    What lies between backbone and classifier and came with the checkpoint (ModernBERT's dense layer) is a feature
+    of the model like the backbone itself.
+    """
+    inside = {id(p) for p in backbone(model).parameters()}
+    outside = {name for name, p in model.named_parameters() if id(p) not in inside}
+    return outside & new_parameters(model) or outside
+
+
+def why_not_solvable(model: nn.Module) -> str | None:
+    """Return ``None`` if the best head on the frozen backbone is one linear layer's optimum, or why it is not.
+
+    A backbone with weights that no checkpoint gave has random features; a head of several new layers is not
+    a convex problem.
+    """
+    inside = {id(p) for p in backbone(model).parameters()}
+    fresh = new_parameters(model)
+    new = [name for name, p in model.named_parameters() if name in fresh and id(p) in inside]
+    if new:
+        return (
+            f"the checkpoint has no weights for {', '.join(new)}, so the frozen backbone would give random "
+            "features; set model.pooling to mean"
+        )
+    own = solvable_parameters(model)
+    dense = [name.rpartition(".")[0] for name, p in model.named_parameters() if name in own and p.dim() > 1]
+    if len(dense) > 1:
+        from weitiao.models.load import native_pooling
+
+        other = next(way for way in ("mean", "last", "cls") if way not in native_pooling(model.config))
+        return (
+            f"the head of {type(model).__name__} has {len(dense)} new layers ({', '.join(dense)}), so the problem "
+            f"is not convex; set model.pooling to {other}, which puts one linear layer on the backbone"
+        )
+    return None
 
 
 def head_modules(model: nn.Module) -> list[str]:

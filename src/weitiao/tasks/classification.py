@@ -99,18 +99,19 @@ class Classification(Task):
                     )
             return [chosen.get(label, 1.0) for label in labels]
         if chosen == "balanced":  # n / (classes * n_c): the mean over training rows is 1
-            total, present = sum(counts.values()), sum(counts[label] > 0 for label in labels)
+            total, present = sum(counts[label] for label in labels), sum(counts[label] > 0 for label in labels)
             return [total / (present * counts[label]) if counts[label] else 1.0 for label in labels]
         return [1.0] * len(labels)
 
     def accepts(self, table: Table) -> Mapping[int, str]:
-        """Refuse rows whose label is not one of the labels."""
-        known, reasons = set(self.labels), {}
+        """Refuse rows whose label is not one of the labels, once these are given or learnt."""
+        known, reasons = set(self.state.get("labels", self.settings.labels)), {}
+        if not known:
+            return {}
         for i, label in enumerate(table.column("label")):
             if label not in known:
                 nearest = did_you_mean(label, known)
-                reasons[i] = f"label {label!r} is not among the labels learnt from the training rows"
-                reasons[i] += f".{nearest}" if nearest else ""
+                reasons[i] = f"a label that is not among the task's: {label!r}.{nearest}"
         return reasons
 
     def encode(
@@ -124,13 +125,16 @@ class Classification(Task):
                     raise DataError(f"{name} is empty or missing.", where=f"row {i + 1}", fix="Every row needs it.")
         texts = [row["text"] for row in rows]
         pairs = [row["text_pair"] for row in rows] if pair else None
-        whole = tokenizer(texts, pairs, truncation=False, verbose=False)["input_ids"]
         cut = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+        full = [i for i, ids in enumerate(cut["input_ids"]) if len(ids) >= max_length]
+        long = [texts[i] for i in full], [pairs[i] for i in full] if pairs else None
+        whole = tokenizer(*long, truncation=False, verbose=False)["input_ids"] if full else []
+        lost = {i: len(ids) - len(cut["input_ids"][i]) for i, ids in zip(full, whole, strict=True)}
         index = {label: i for i, label in enumerate(self.labels)}
         encoded = []
         for i, row in enumerate(rows):
             values: dict[str, Any] = {key: cut[key][i] for key in cut}
-            values["tokens_lost"] = len(whole[i]) - len(values["input_ids"])
+            values["tokens_lost"] = lost.get(i, 0)
             if row.get("label") is not None:
                 values["labels"] = index.get(row["label"], -1)
                 if values["labels"] < 0:

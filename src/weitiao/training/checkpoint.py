@@ -36,6 +36,8 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        for half_written in folder.glob(".*.aside"):
+            shutil.rmtree(half_written, ignore_errors=True)
 
     def write(self, step: int, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
         """Write the checkpoint of `step`, then drop all but the two newest.
@@ -80,7 +82,7 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, A
             return None
         tensors = {p.stem: load_file(p) for p in folder.glob("*.safetensors")}
         return tensors, json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):  # torn; any other trouble of the disk is raised, and costs no checkpoint
         return None
 
 

@@ -28,9 +28,8 @@ from weitiao.models import parts
 from weitiao.tasks.base import Features, Task
 from weitiao.training.prefix import States, StoredBackbone
 
-__all__ = ["STRENGTHS", "solve"]
+__all__ = ["solve"]
 
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _CHUNK = 8192  # rows at a time in float64
 
 
@@ -70,10 +69,11 @@ def solve(
     history: list[dict[str, float]] = []
     best, lowest = x, float("inf")
     for c in sorted(strengths):
-        options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-8, "gtol": 1e-5}
+        options = {"maxiter": 2000, "maxcor": 20, "ftol": 1e-8, "gtol": 1e-5}
         found = minimize(problem.value, x, args=(c,), jac=True, method="L-BFGS-B", options=options)
         x = found.x
         entry = {"C": c, "loss": problem.mean_loss(x, "train"), "iterations": float(found.nit)}
+        entry["converged"] = float(found.nit < options["maxiter"])
         if "dev" in rows:
             entry |= {"dev_loss": problem.mean_loss(x, "dev"), **measure(problem.logits(x, "dev"))}
         history.append(entry)
@@ -98,7 +98,8 @@ class _Problem:
         self.weights = [p for p in self.small.parameters() if p.requires_grad]
         states = rows["train"][1]
         features = states.hidden if states.pooler is None else states.pooler
-        spread = features.double().std(0).clamp_min(1e-8)  # (features,)
+        spread = features.double().std(0)  # (features,)
+        spread = torch.where(spread > 1e-8, spread, 1.0)  # one that never changes has no scale to bring it to
         self.scales = [spread if w.dim() == 2 and w.shape[1] == len(spread) else torch.ones(()) for w in self.weights]
 
     def start(self) -> np.ndarray:

@@ -55,7 +55,7 @@ class Position:
     best_step: int = 0  # 0: not measured yet
     best_score: float = float("nan")
     since_best: int = 0  # measurements since the best
-    measured_step: int = 0
+    seconds: float = 0.0  # in all attempts
     history: list[dict[str, float]] = field(default_factory=list)  # one entry a measurement on dev
     done: bool = False
 
@@ -82,7 +82,7 @@ class Outside:
     measure: Callable[[nn.Module], Mapping[str, float]] | None = None
     higher_is_better: bool = True
     report: Callable[[dict[str, Any]], None] = lambda event: None
-    accelerator: Accelerator = field(default_factory=Accelerator)
+    accelerator: Accelerator = field(default_factory=lambda: Accelerator())
 
 
 class Loop:
@@ -143,18 +143,20 @@ class Loop:
         torch.manual_seed(derive_seed(self.seed, "dropout"))
         self.resume()
         self.call("begin")
-        saved_at = time.monotonic()
+        saved_at = counted_at = time.monotonic()
         with self._finishing_the_step_on_interrupt():
             while not self.position.done:
                 self.take_step()
                 if self._measurement_due():
                     self.evaluate()
                 self.position.done = self.position.done or self.position.step >= self.total_steps
-                due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
+                now = time.monotonic()
+                self.position.seconds, counted_at = self.position.seconds + now - counted_at, now
+                due = now - saved_at >= self.settings.checkpoint_seconds
                 if due or self.position.done or self._interrupted:
                     self.save()
-                    saved_at = time.monotonic()
-                if self._interrupted and not self.position.done:
+                    saved_at = counted_at = time.monotonic()
+                if self._interrupted:
                     raise KeyboardInterrupt
         self.call("finish")
         self._restore_best()
@@ -231,7 +233,6 @@ class Loop:
             return
         metrics = dict(self.measure(self.plain_model))
         score = next(iter(metrics.values()))
-        here.measured_step = here.step
         here.history.append(
             {"step": here.step, "epoch": here.step / self.steps_per_epoch, "loss": here.loss, **metrics}
         )
@@ -336,13 +337,13 @@ class Loop:
             self._load(self._best)
 
     def _not_finite(self, loss: float, rows: np.ndarray) -> TrainingError:
-        places = [self.train.places[i] for i in rows]
+        places = [str(self.train.places[i]) for i in rows]
         here = self.position
         return TrainingError(
             f"the loss is {loss} at step {here.step + 1} (epoch {here.epoch + 1}); "
             f"the last finite loss was {here.loss:.4g}. "
             f"Rows of this step: {', '.join(places[:5])}{', ...' if len(places) > 5 else ''}.",
-            fix="The last checkpoint is whole. Try a lower training.learning_rate, or look at these rows.",
+            fix="Look at these rows, or run with a lower training.learning_rate in another folder.",
         )
 
     def _finishing_the_step_on_interrupt(self) -> Any:

@@ -21,11 +21,6 @@ class TrainingSettings(Options):
         None, ge=1, description="rows a forward pass on one device; smaller needs less memory, and changes no result"
     )
     learning_rate: float | None = Field(None, gt=0, description="highest rate; the method's own when left out")
-    initial_head: Literal["random", "solved"] = Field(
-        "random",
-        description="solved: the head starts as the optimum on the untuned backbone, so that it teaches the backbone "
-        "nothing wrong (Kumar et al., 2022, arXiv:2202.10054)",
-    )
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(0.01, ge=0, description="of weight matrices; biases and norms have none")
