@@ -41,8 +41,15 @@ SITES: dict[str, tuple[Any, str]] = {
     "before a bundle's files": (bundle, "write_json"),
     "while a checkpoint is written": (checkpoint.Checkpoints, "write"),
     "before the honest test": (Run, "test"),
+    "before the bundle is verified": (Run, "finish"),
 }
-WITHOUT_STEPS = ("in a measurement", "before a forward pass", "before a bundle's files", "before the honest test")
+WITHOUT_STEPS = (
+    "in a measurement",
+    "before a forward pass",
+    "before a bundle's files",
+    "before the honest test",
+    "before the bundle is verified",
+)
 MOST_CALLS = {
     "between the steps": 14,
     "in a measurement": 3,
@@ -52,6 +59,7 @@ MOST_CALLS = {
     "before a bundle's files": 2,
     "while a checkpoint is written": 10,
     "before the honest test": 1,
+    "before the bundle is verified": 1,
 }
 
 
@@ -104,6 +112,10 @@ def plan(rng: random.Random, duration: float, sites: list[str]) -> tuple[str, Ca
 def differences(reference: Path, killed: Path) -> list[str]:
     """Return what differs: weights, tokenizer, report (but for seconds), and the loss of every step ever taken."""
     found = []
+    if not (killed / "report.html").is_file():
+        found.append("there is no report.html")
+    if (killed / "checkpoints").exists():
+        found.append("the checkpoints are still there")
     for name in files.list_files(reference / "bundle"):
         if name in ("checksums.json", "report.html"):  # hold the seconds, or hashes of what does
             continue

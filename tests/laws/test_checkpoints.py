@@ -122,3 +122,16 @@ def test_resuming_goes_on_with_the_same_bits(tmp_path: Path, tiny_bert: Path) ->
     assert events[0]["event"] == "resumed"
     assert events[0]["step"] == 5
     assert all(torch.equal(a, b) for a, b in zip(_weights(reference), _weights(second), strict=True))
+
+
+def test_an_interrupt_in_the_last_step_keeps_it_and_the_next_run_only_finishes(tmp_path: Path, tiny_bert: Path) -> None:
+    reference = _loop(tiny_bert, tmp_path / "calm", [])
+    reference.run()
+    _stop_after(_loop(tiny_bert, tmp_path / "stopped", []), reference.total_steps)
+    newest = max(p.name for p in (tmp_path / "stopped").iterdir())
+    assert newest == f"step-{reference.total_steps:08d}"
+    events: list[dict[str, Any]] = []
+    second = _loop(tiny_bert, tmp_path / "stopped", events)
+    assert second.run().done
+    assert [(e["event"], e["step"]) for e in events] == [("resumed", reference.total_steps)]
+    assert all(torch.equal(a, b) for a, b in zip(_weights(reference), _weights(second), strict=True))

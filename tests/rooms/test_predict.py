@@ -15,6 +15,7 @@ import weitiao
 from weitiao.data.fields import LABEL, TEXT, TEXT_PAIR
 from weitiao.errors import DataError
 from weitiao.predict import predict_file, write_csv, write_file
+from weitiao.recipe import Recipe
 from weitiao.tasks.base import Prediction
 
 
@@ -24,6 +25,7 @@ class Fast:
 
     text_fields: tuple[str, ...] = ("text",)
     asked: list[int] = field(default_factory=list)
+    recipe: Recipe = field(default_factory=lambda: Recipe(data="rows.csv"))
 
     class task:
         fields = (TEXT, TEXT_PAIR, LABEL)
@@ -78,6 +80,18 @@ def test_columns_can_be_given(tmp_path):
         next(predict_file(Fast(), path, {"text": "othr"}))
     with pytest.raises(DataError, match="no file"):
         next(predict_file(Fast(), tmp_path / "b.csv"))
+
+
+def test_the_columns_of_the_recipe_are_used_where_the_file_has_them(tmp_path):
+    fields = {"text": "内容", "label": "类别"}
+    bundle = Fast(recipe=Recipe(data={"train": "rows.csv", "fields": fields}))
+    path = tmp_path / "a.csv"
+    path.write_text("text,内容,备注\nlong text,很好,不太清楚\n", encoding="utf-8")
+    assert next(predict_file(bundle, path))["label"] == "2"
+    assert next(predict_file(bundle, path, {"text": "备注"}))["label"] == "4"
+    assert next(predict_file(Fast(), path))["label"] == "9"
+    path.write_text("text,other\nlong text,x\n", encoding="utf-8")
+    assert next(predict_file(bundle, path))["label"] == "9"
 
 
 def test_a_file_without_a_readable_row_says_so_of_each(tmp_path):

@@ -105,12 +105,33 @@ IDLE = [
     ({"data": {"train": "a", "split": {"by": "time"}}}, "by: time needs the column of dates"),
     ({"data": {"train": "a", "split": {"dev": 0.5, "test": 0.5}}}, "leave no rows for training"),
     ({"task": {"name": "classification", "gamma": 3.0}}, "gamma has no effect unless loss is focal"),
+    ({"data": {"train": "a", "dev": "b", "split": {"dev": 0.3}}}, "split.dev has no effect when dev is given"),
+    ({"data": {"train": "a", "test": "b", "split": {"test": 0.3}}}, "split.test has no effect when test is given"),
+    ({"data": {"train": "a", "remove_leaks": True}}, "remove_leaks has no effect when dev and test are cut from train"),
+    ({"method": "head", "model": {"name": "m", "dropout": 0.1}}, "model.dropout has no effect with the method head"),
+    ({"regularizers": ["r_drop", {"name": "r_drop", "strength": 2.0}]}, "regularizers names r_drop twice"),
 ]
 
 
 @pytest.mark.parametrize(("sections", "words"), IDLE, ids=lambda value: value[:30] if isinstance(value, str) else "")
 def test_settings_without_effect_are_refused(sections, words):
     assert words in wrong(Recipe, **{"data": "a.csv", **sections})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"data": {"train": "a", "dev": "b", "split": {"test": 0.3}}},
+        {"data": {"train": "a", "test": "b", "split": {"dev": 0.3, "group": "客户"}}},
+        {"data": {"train": "a", "test": "b", "remove_leaks": True}},
+        {"data": {"train": "a", "split_column": "s", "remove_leaks": True}},
+        {"method": "full", "model": {"name": "m", "dropout": 0.1}},
+        {"regularizers": ["r_drop", "label_smoothing"]},
+    ],
+    ids=str,
+)
+def test_the_same_settings_are_taken_where_they_have_an_effect(sections):
+    Recipe(**{"data": "a.csv", **sections})
 
 
 # --- reading and writing ---

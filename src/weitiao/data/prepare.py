@@ -79,11 +79,17 @@ class Prepared:
             left = table.put_aside(refused(table))
             kept[name] = left
             gone += left.set_aside[len(table.set_aside) :]
-        for name, table in kept.items():
-            if not len(table):
-                why = Counter(row.reason for row in gone).most_common(1)[0][0]
-                raise DataError(f"no row of {name} is left; most were set aside for: {why}")
+            _must_have_rows(name, left)
         return Prepared(Splits(**kept), tuple(gone), self.rows_in, self.sources)
+
+
+def _must_have_rows(name: str, table: Table) -> None:
+    if not len(table):
+        why = Counter(row.reason for row in table.set_aside).most_common(1)
+        raise DataError(
+            f"no row of {name} is left" + (f"; most were set aside for: {why[0][0].rstrip('.')}." if why else "."),
+            fix="Look at the file, or name its columns in data.fields.",
+        )
 
 
 def prepare(
@@ -102,7 +108,8 @@ def prepare(
     Raises
     ------
     DataError
-        A file cannot be read, a field has no column, or the rows cannot be split as asked.
+        A file cannot be read, a field has no column, no row of a file is left, or the rows cannot be split as
+        asked.
     """
     given: dict[str, Table] = {}
     for name in ("train", "dev", "test"):
@@ -111,6 +118,7 @@ def prepare(
             paths = source if isinstance(source, str) else list(source)
             mapped = map_fields(read(paths, settings.read), fields, settings.fields)
             given[name] = mapped.put_aside(refused(mapped))
+            _must_have_rows(name, given[name])
     tables = list(given.values())
     aside = [row for table in tables for row in table.set_aside]
     rows_in = sum(table.rows_in for table in tables)
@@ -120,7 +128,8 @@ def prepare(
             raise DataError(
                 f"split has no effect: {settings.split_column} names train, dev and test.", fix="Leave split out."
             )
-    text_fields = [f.name for f in fields if f.kind == "text" and f.name in given["train"].column_names]
+    there = next(iter(given.values())).column_names  # of train; `complete` says so if it is missing
+    text_fields = [f.name for f in fields if f.kind == "text" and f.name in there]
     label = next((f.name for f in fields if f.kind == "label"), None)
     splits = complete(given, settings.split, label=label, text_fields=text_fields, seed=seed)
     if settings.remove_leaks:

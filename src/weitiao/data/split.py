@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from weitiao.data.table import Table
-from weitiao.data.units import by_chance, by_time, joined_texts, must_have, stratified, units_of
+from weitiao.data.units import by_chance, by_time, groups_of, joined_texts, must_have, stratified, units_of
 from weitiao.errors import DataError
 from weitiao.plugins import Options
 
@@ -168,11 +168,11 @@ def _must_not_share(given: Mapping[str, Table], column: str) -> None:
     """Raise a `DataError` if a value of the group column stands in two given splits."""
     for table in given.values():
         must_have(table, column, "group")
-    values = {name: set(table.column(column)) for name, table in given.items()}
+    values = {name: {value for value in groups_of(table, column) if value is not None} for name, table in given.items()}
     for a, b in combinations(values, 2):
         if both := values[a] & values[b]:
             raise DataError(
-                f"{len(both):,} values of {column} stand in both {a} and {b}, such as {min(both, key=str)!r}.",
+                f"{len(both):,} values of {column} stand in both {a} and {b}, such as {min(both)!r}.",
                 fix="Give files that share none, or give all rows as train and let them be cut.",
             )
 

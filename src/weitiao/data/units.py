@@ -15,7 +15,7 @@ from weitiao.data.dates import instant
 from weitiao.data.table import Table
 from weitiao.errors import DataError, did_you_mean
 
-__all__ = ["Unit", "by_chance", "by_time", "joined_texts", "must_have", "stratified", "units_of"]
+__all__ = ["Unit", "by_chance", "by_time", "groups_of", "joined_texts", "must_have", "stratified", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ def units_of(table: Table, group: str | None, text_fields: Sequence[str], seed: 
 
     columns: list[Sequence[Any]] = [joined]
     if group is not None:
-        # An empty group is no group: rows without a customer are not all one customer.
-        columns.append([None if v is None or v == "" else str(v) for v in table.column(group)])
+        columns.append(groups_of(table, group))
     for values in columns:
         first: dict[Any, int] = {}
         for i, value in enumerate(values):
@@ -57,11 +56,23 @@ def units_of(table: Table, group: str | None, text_fields: Sequence[str], seed: 
         yield Unit(tuple(rows), hashlib.sha256(f"{seed}:{ids[rows[0]]}".encode()).hexdigest())
 
 
+def groups_of(table: Table, column: str) -> list[str | None]:
+    """Return each row's group; an empty one is none: rows without a customer are not all one customer."""
+    return [None if v is None or v == "" else str(v) for v in table.column(column)]
+
+
 def by_chance(units: Sequence[Unit], shares: Mapping[str, float]) -> list[str]:
-    """Put each unit where its own hash says, whatever the others are; one larger than a share stays in train."""
-    largest = min(shares.values()) * sum(len(unit.rows) for unit in units)
-    fits = [len(unit.rows) <= max(1.0, largest) for unit in units]
-    slots = [_slot(int(unit.key[:13], 16) / 16**13, shares) for unit in units]
+    """Put each unit where its own hash says, whatever the others are; one larger than a share stays in train.
+
+    The other units then make up for it, so that dev and test have their shares of all rows.
+    """
+    total = sum(len(unit.rows) for unit in units)
+    largest = max(1.0, min(shares.values()) * total)
+    fits = [len(unit.rows) <= largest for unit in units]
+    fitting = sum(len(unit.rows) for unit, fit in zip(units, fits, strict=True) if fit)
+    scale = min(total / max(1, fitting), 1 / sum(shares.values()))
+    of_fitting = {name: share * scale for name, share in shares.items()}
+    slots = [_slot(int(unit.key[:13], 16) / 16**13, of_fitting) for unit in units]
     return [slot if fit else "train" for slot, fit in zip(slots, fits, strict=True)]
 
 

@@ -74,6 +74,25 @@ def test_groups_and_near_duplicates_never_straddle(by):
     assert sum(map(len, splits.tables.values())) == 160
 
 
+@pytest.mark.parametrize("by", ["stratified", "random"])
+def test_a_group_larger_than_the_rest_is_trained_on_and_the_others_get_their_shares(by):
+    made = Table.from_rows([{**r, "customer": "大客户" if i < 60 else f"c{i}"} for i, r in enumerate(rows(100))])
+    sizes: Counter[str] = Counter()
+    for seed in range(8):  # by chance a share is one on average
+        splits = split(made, SplitSettings(by=by, group="customer"), **{**CUT, "seed": seed})
+        assert Counter(splits.train.column("customer"))["大客户"] == 60
+        sizes.update({name: len(table) for name, table in splits.tables.items()})
+    assert sizes["test"] / 8 == pytest.approx(20, abs=3)
+    # Of the class that the group counts for, 20 rows are left where test and dev want 24.
+    assert sizes["dev"] / 8 == pytest.approx(10, abs=4 if by == "stratified" else 3)
+
+
+def test_the_others_make_up_for_a_group_no_further_than_they_can():
+    made = [{**r, "customer": "大客户" if i < 190 else f"c{i}"} for i, r in enumerate(rows(200))]
+    splits = split(Table.from_rows(made), SplitSettings(by="random", group="customer"), **CUT)
+    assert (len(splits.train), len(splits.dev) + len(splits.test)) == (190, 10)
+
+
 def test_rows_without_a_group_are_not_one_group():
     made = [{**r, "customer": None} for r in rows(60)]
     assert len(split(Table.from_rows(made), SplitSettings(group="customer"), **CUT).test) == 12
@@ -149,6 +168,25 @@ def test_missing_splits_are_cut_from_train():
     assert whole.train is train
     with pytest.raises(DataError, match="rows for training are missing"):
         complete({"test": test}, SplitSettings(), **CUT)
+
+
+def test_given_splits_may_not_share_a_group():
+    train = [{**r, "customer": None if i < 3 else r["customer"]} for i, r in enumerate(rows(60))]
+    test = [{**r, "customer": f"t{i}"} for i, r in enumerate(rows(9, seed=5))]
+    test[0]["customer"] = None  # no group, so none that is shared
+    cut = SplitSettings(group="customer")
+    made = complete({"train": Table.from_rows(train), "test": Table.from_rows(test)}, cut, **CUT)
+    assert not set(made.dev.column("customer")) & (set(made.train.column("customer")) - {None})
+    test[5]["customer"] = "c11"
+    with pytest.raises(DataError, match="1 values of customer stand in both train and test, such as 'c11'"):
+        complete({"train": Table.from_rows(train), "test": Table.from_rows(test)}, cut, **CUT)
+    numbers = Table.from_rows([{**r, "customer": i} for i, r in enumerate(train)])
+    words = Table.from_rows([{**r, "customer": str(i + 59)} for i, r in enumerate(test)])  # as another file has them
+    with pytest.raises(DataError, match="1 values of customer stand in both train and test, such as '59'"):
+        complete({"train": numbers, "test": words}, cut, **CUT)
+    other = Table.from_rows([{k: v for k, v in r.items() if k != "customer"} for r in test])
+    with pytest.raises(DataError, match=r"no column 'customer' .set as group."):
+        complete({"train": Table.from_rows(train), "test": other}, cut, **CUT)
 
 
 def test_leaks_are_set_aside_with_the_other_place():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from trial import adapt, make, train, trial
 from weitiao.errors import ModelError
 from weitiao.methods.base import parameter_counts
+from weitiao.training.convex import solve
 from weitiao.training.prefix import frozen_states
 
 Make = Callable[[str], Path]
@@ -77,6 +79,24 @@ def test_head_reaches_the_optimum_of_logistic_regression(tiny_bert):
     # with two classes scikit-learn has one vector w, and we v and -v with w = 2v, which cost half of w: hence 2 C
     theirs = LogisticRegression(C=20.0, tol=1e-10, max_iter=10_000).fit(features, at.targets())
     np.testing.assert_allclose(ours, theirs.predict_proba(features), atol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_head_is_not_moved_by_a_feature_that_never_changes(noise, tiny_bert):
+    """Noise of float32 is no change either; scaled up to a spread of one it would decide the rest."""
+    at, solved = trial(TASK, tiny_bert, pooling="mean"), []
+    states = frozen_states(at.build(), at.task, at.features, pooling="mean")
+    for value in (0.0, 0.01):
+        model = make("methods", "head", {"C": [1.0]}).apply(at.build(), seed=0)
+        hidden = states.hidden.clone()
+        hidden[:, 3] = value + (noise * torch.linspace(-1, 1, len(hidden)) if value else 0.0)
+        both = (at.features, replace(states, hidden=hidden))
+        measure = {"measure": lambda logits: (solved.append(logits), {"accuracy": 1.0})[1]}
+        (entry,) = solve(model, at.task, {"train": both, "dev": both}, strengths=[1.0], **measure)
+        assert entry["converged"]
+        assert all(p.isfinite().all() for p in model.parameters())
+    without, there = solved
+    np.testing.assert_allclose(there, without, atol=2e-3)
 
 
 def test_head_does_not_depend_on_the_seed(tiny_bert):

@@ -88,6 +88,12 @@ def test_balanced_weights_give_every_class_the_same_total_and_rows_a_mean_of_one
     assert sum(totals) / 10 == pytest.approx(1)
 
 
+def test_balanced_weights_do_not_count_rows_that_are_refused():
+    """A row of a label that is not among those given is not trained on, so it has no part in the mean."""
+    task = learned(labels=["差", "好"], class_weights="balanced")
+    assert task.state["weights"] == pytest.approx([7 / (2 * 6), 7 / (2 * 1)])
+
+
 def test_weights_by_name_and_one_for_the_rest():
     assert dict(zip(LABELS, [1.0, 1.0, 2.5], strict=True)) == dict(
         zip((task := learned(class_weights={"好": 2.5})).labels, task.state["weights"], strict=True)
@@ -161,8 +167,15 @@ def test_one_class_is_refused_with_its_name():
 def test_unknown_label_is_named_with_the_nearest():
     task = learned([{"text": "a", "label": "positive"}, {"text": "b", "label": "negative"}])
     table = Table.from_rows([{"text": "c", "label": x} for x in ("postive", "negative", "好")])
-    words = "is not among the labels learnt from the training rows"
-    assert task.accepts(table) == {0: f"label 'postive' {words}. Did you mean 'positive'?", 2: f"label '好' {words}"}
+    words = "a label that is not among the task's"
+    assert task.accepts(table) == {0: f"{words}: 'postive'. Did you mean 'positive'?", 2: f"{words}: '好'."}
+
+
+def test_before_anything_is_learnt_only_labels_that_are_given_refuse_rows():
+    table = Table.from_rows(rows())
+    assert Classification(Classification.Settings()).accepts(table) == {}
+    refused = Classification(Classification.Settings(labels=["差", "一般"])).accepts(table)
+    assert refused == {9: "a label that is not among the task's: '好'."}
 
 
 def test_weight_of_an_unknown_label_is_refused():
@@ -240,6 +253,19 @@ def test_a_text_that_is_too_long_loses_its_end(tiny_bert: Path):
     (row,) = task.encode([{"text": "很" * 20 + "差"}], tokenizer, 12)
     assert tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["[CLS]", *"很" * 10, "[SEP]"]
     assert row["tokens_lost"] == 11
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_lost_tokens_are_counted_of_short_and_long_rows_alike(tiny_bert: Path, pair: bool):
+    """Around the length where it begins: the rows that are tokenized a second time are those that may be cut."""
+    tokenizer, most = load_tokenizer(find(str(tiny_bert))), 12
+    task = learned(rows(text_pair="x")) if pair else learned()
+    own = 3 if pair else 2  # [CLS], and a [SEP] after each text
+    sizes = [3, 30, 12 - own, 13 - own, 11 - own, 14 - own, 4, 100]
+    texts = [{"text": "很" * (n - pair)} | ({"text_pair": "好"} if pair else {}) for n in sizes]
+    encoded = task.encode(texts, tokenizer, most)
+    assert [row["tokens_lost"] for row in encoded] == [max(0, n + own - most) for n in sizes]
+    assert [len(row["input_ids"]) for row in encoded] == [min(most, n + own) for n in sizes]
 
 
 def test_padding_changes_no_output(tiny_bert: Path):
