@@ -249,7 +249,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("prepare", "args", "code", "said"), MISTAKES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("prepare", "args", "code", "said"), MISTAKES, ids=lambda value: getattr(value, "__name__", str(value))[:40])
 def test_mistakes(call, folder, prepare, args, code, said):
     if prepare:
         prepare()
