@@ -249,7 +249,12 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("prepare", "args", "code", "said"), MISTAKES, ids=lambda value: getattr(value, "__name__", str(value))[:40])
+def name_of(value: object) -> str:
+    """Return a name that is the same in every process, which a function's address is not."""
+    return getattr(value, "__name__", str(value))[:40]
+
+
+@pytest.mark.parametrize(("prepare", "args", "code", "said"), MISTAKES, ids=name_of)
 def test_mistakes(call, folder, prepare, args, code, said):
     if prepare:
         prepare()
