@@ -67,10 +67,6 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def clear(self) -> None:
-        """Remove everything: the bundle is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _steps(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if p.is_dir())
 
