@@ -207,9 +207,8 @@ Paths are relative to the folder the command runs in. A name that ends in `.py` 
 (see [how to add](how-to-add/)). For completion in an editor: `weitiao schema > recipe.schema.json`.
 
 A setting that does not exist is refused with the nearest that does. A setting that would have no effect in its
-combination is refused too, with the reason (not yet: `max_steps` or `patience` larger than the run is long). All mistakes
-of a file are told at once, each
-with its line.
+combination is refused too, with the reason (not yet: `max_steps` or `patience` larger than the run is long). All
+mistakes of a file are told at once, each with its line.
 """
 
 _CLI_HEAD = """# The command line
