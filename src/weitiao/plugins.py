@@ -12,22 +12,27 @@ import ast
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 from weitiao.errors import RecipeError, UnknownName, did_you_mean
 
-__all__ = ["FAMILIES", "Options", "find", "import_object", "names", "summary"]
+__all__ = ["FAMILIES", "Member", "Options", "as_member", "find", "import_object", "names", "summary"]
 
 # family -> (folder inside the package, base class its members derive from)
 FAMILIES: dict[str, tuple[str, str]] = {
     "tasks": ("tasks", "weitiao.tasks.base:Task"),
     "methods": ("methods", "weitiao.methods.base:Method"),
+    "augmentations": ("data/augmentations", "weitiao.data.augment:Augmentation"),
     "regularizers": ("training/regularizers", "weitiao.training.hook:Hook"),
+    "optimizers": ("training/optimizers", "weitiao.training.optimizer:Optimizer"),
+    "schedules": ("training/schedules", "weitiao.training.schedule:Schedule"),
     "metrics": ("evaluation/metrics", "weitiao.evaluation.metrics.base:Metric"),
     "checks": ("data/checks", "weitiao.data.checks.base:Check"),
 }
@@ -38,6 +43,39 @@ class Options(BaseModel):
     """Base of every settings class: unknown keys are refused, values are fixed once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Member(Options):
+    """A member of a family, chosen by name, with its settings."""
+
+    name: str
+    settings: Any
+
+    def make(self, family: str, *args: Any) -> Any:
+        """Return the member itself."""
+        return find(family, self.name)(self.settings, *args)
+
+    @model_serializer
+    def dump(self) -> dict[str, Any]:
+        """Return name and settings as one mapping of JSON values."""
+        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+
+def as_member(family: str, value: Any) -> Member:
+    """Return the member that a name, or a mapping of ``name`` and settings, stands for.
+
+    Raises
+    ------
+    UnknownName
+        There is no such member.
+    pydantic.ValidationError
+        A setting is wrong.
+    """
+    if isinstance(value, Member):
+        return value
+    settings = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = str(settings.pop("name", None))
+    return Member(name=name, settings=find(family, name).Settings(**settings))
 
 
 def names(family: str) -> list[str]:
@@ -73,10 +111,21 @@ def find(family: str, name: str) -> type[Any]:
     RecipeError
         The file defines none, or more than one, subclass of the family's base.
     """
+    if name.endswith(".py"):
+        path = Path(name)
+        return _find_file(family, path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _find_named(family, name)
+
+
+@cache  # an edited file is another one
+def _find_file(family: str, path: Path, _edited: int) -> type[Any]:
+    return _only_subclass(_import_file(path, family), import_object(FAMILIES[family][1]), family)
+
+
+@cache  # a schedule is asked for at every step, and looking into folders takes longer than answering
+def _find_named(family: str, name: str) -> type[Any]:
     folder, base_path = FAMILIES[family]
     base = import_object(base_path)
-    if name.endswith(".py"):
-        return _only_subclass(_import_file(Path(name), family), base, family)
     if name not in names(family):
         raise UnknownName(
             f"no {family.removesuffix('s')} is called {name!r}.{did_you_mean(name, names(family))}",

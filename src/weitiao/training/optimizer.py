@@ -1,46 +1,117 @@
-"""The optimizer, its parameter groups, and the learning rate as a pure function of the step."""
+"""What an optimizer is: how a gradient becomes a step."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
+from weitiao.errors import RecipeError
+from weitiao.plugins import Options
+from weitiao.training.groups import Groups, parameter_groups
 
-from weitiao.training.settings import TrainingSettings
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-__all__ = ["build_optimizer", "rate_factor", "set_rate"]
+    from weitiao.training.settings import TrainingSettings
+
+__all__ = ["Groups", "Optimizer", "build_optimizer", "measured_weights", "set_rate"]
+
+
+class Optimizer:
+    """How a gradient becomes a step. One file in ``training/optimizers`` is one optimizer.
+
+    A member either builds a torch optimizer that exists (`build`), or says how one parameter moves (`update`).
+    Either way all that is remembered lies in the state of a parameter, as tensors: checkpoints keep nothing else.
+
+    Attributes
+    ----------
+    averages
+        It averages its weights instead of letting the rate fall; a schedule that falls is refused beside it.
+    """
+
+    class Settings(Options):
+        """Settings of the optimizer in the recipe. Rate, weight decay and clipping are settings of training."""
+
+    name: ClassVar[str]
+    averages: ClassVar[bool] = False
+    settings: Any
+
+    def __init__(self, settings: Options | None = None) -> None:
+        self.settings = settings or self.Settings()
+
+    def suits(self, model: nn.Module) -> str | None:
+        """Return ``None`` if it can move what trains in `model`, where that lies, or a sentence that says why not."""
+        return None
+
+    def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
+        """Return the torch optimizer over groups of parameters.
+
+        Parameters
+        ----------
+        groups
+            As `parameter_groups` makes them.
+        learning_rate
+            The highest rate.
+        """
+        from weitiao.training.stepped import Stepped
+
+        return Stepped(groups, self)
+
+    def update(self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Move one parameter by its gradient; called without gradients being recorded.
+
+        Parameters
+        ----------
+        state
+            Empty at first. A checkpoint brings tensors back in the type of the parameter; what must keep a type of
+            its own is called ``"step"``.
+        group
+            That of the parameter, with its ``lr`` and ``weight_decay``.
+        """
+        raise NotImplementedError
+
+    def measured(self, parameter: torch.Tensor, state: dict[str, Any]) -> torch.Tensor | None:
+        """Return the value of a parameter to be measured and kept, if it is another than the one that trains."""
+        return None
+
+    @classmethod
+    def tiny(cls) -> dict[str, Any]:
+        """Return ``{"settings": {...}, "variants": [...], "learning_rate": ...}``.
+
+        Variants are other settings, each a whole one, that train to other weights and together name every setting;
+        at this rate a few steps on a tiny model lower the loss.
+        """
+        return {"settings": {}, "variants": [], "learning_rate": 1e-2}
 
 
 def build_optimizer(model: nn.Module, settings: TrainingSettings, learning_rate: float) -> torch.optim.Optimizer:
     """Return the optimizer over the parameters that train.
 
-    Weight decay goes to matrices alone: biases and norms have one dimension, and shrinking them towards zero
-    fits worse (Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, arXiv:1711.05101).
+    Raises
+    ------
+    RecipeError
+        The optimizer cannot move what trains here, or a setting of rates has no effect on it.
     """
-    training = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in training if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in training if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=settings.momentum)
-    return torch.optim.AdamW(groups, lr=learning_rate)
-
-
-def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
-    """Return the share of the highest learning rate at `step`, counted from 0, of `total` steps."""
-    warmup = math.ceil(settings.warmup_share * total)
-    if step < warmup:
-        return step / warmup
-    if settings.schedule == "constant":
-        return 1.0
-    done = (step - warmup) / max(1, total - warmup)
-    return 1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    member = settings.optimizer.make("optimizers")
+    if reason := member.suits(model):
+        raise RecipeError(f"the optimizer {settings.optimizer.name} cannot be used: {reason}.")
+    return member.build(parameter_groups(model, settings, learning_rate), learning_rate)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate; each group has its share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
+
+
+@contextmanager
+def measured_weights(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let the parameters hold the weights to be measured and kept, inside the block; those that train come back."""
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    if not hasattr(inner, "measured_weights"):
+        yield
+        return
+    with inner.measured_weights():
+        yield
