@@ -28,9 +28,12 @@ _GENERATED = "<!-- Written by docs/generate.py. Change the code, then run it aga
 _MEMBERS = {
     "task": ("tasks", "What the model learns."),
     "method": ("methods", "How the pretrained weights are adapted: which numbers move."),
+    "augmentation": ("augmentations", "New training rows made of those there are; a list, none by default."),
     "regularizers": ("regularizers", "Changes to how they are moved; a list, none by default."),
+    "training.optimizer": ("optimizers", "How a gradient becomes a step."),
+    "training.schedule": ("schedules", "How the rate rises and falls."),
 }
-_SECTIONS = ("data", "model", "task", "method", "regularizers", "training", "evaluation")
+_SECTIONS = ("data", "model", "task", "method", "augmentation", "regularizers", "training", "evaluation", "cache")
 
 
 def pages() -> dict[str, str]:
@@ -49,6 +52,10 @@ def recipe_page() -> str:
             parts += [_member(family, name) for name in names(family)]
         else:
             parts.append(_settings(Recipe.model_fields[section].annotation, section))
+        for place, (family, purpose) in _MEMBERS.items():
+            if place.startswith(f"{section}."):
+                parts.append(f"## `{place}`\n\n{purpose}\n")
+                parts += [_member(family, name) for name in names(family)]
     seed = Recipe.model_fields["seed"]
     parts.append(f"## `seed`\n\n{_upper(seed.description or '')}. Default `{seed.default}`.\n")
     for family, purpose in (
@@ -81,7 +88,7 @@ def _member(family: str, name: str) -> str:
 
 def _settings(model: Any, section: str) -> str:
     rows = [
-        f"| `{place}` | {_type(field)} | {_default(field)} | {_cell(_upper(field.description or 'one of these'))} |"
+        f"| `{place}` | {_type(field, place)} | {_default(field)} | {_said(field)} |"
         for place, field in _flat(model, section)
     ]
     return "\n".join(["| setting | type | default | what it does |", "|---|---|---|---|", *rows]) + "\n"
@@ -91,13 +98,19 @@ def _flat(model: Any, place: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         at = f"{place}.{name}" if place else name
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Options):
+        if isinstance(inner, type) and issubclass(inner, Options) and at not in _MEMBERS:
             yield from _flat(inner, at)
         else:
             yield at, field
 
 
-def _type(field: FieldInfo) -> str:
+def _said(field: FieldInfo) -> str:
+    return _cell(_upper(field.description or "one of these"))
+
+
+def _type(field: FieldInfo, place: str) -> str:
+    if place in _MEMBERS:
+        return f"[one of these](#{place.replace('.', '')})"
     limits = [
         f"{sign} {getattr(item, key):g}"
         for item in field.metadata
@@ -189,8 +202,8 @@ The shortest recipe names only the rows:
 data: examples/data/customer_service_en.csv
 ```
 
-`data: FILE` is short for `data: {train: FILE}`, and `model: NAME` for `model: {name: NAME}`. A task, a method or a
-regularizer is its name, or a mapping of its name and its settings:
+`data: FILE` is short for `data: {train: FILE}`, and `model: NAME` for `model: {name: NAME}`. A task, a method, a
+regularizer, an optimizer or a schedule is its name, or a mapping of its name and its settings:
 
 ```yaml
 data: examples/data/customer_service_en.csv
@@ -200,6 +213,9 @@ method:
 regularizers:
   - name: label_smoothing
     strength: 0.1
+training:
+  optimizer: lion
+  schedule: {name: cosine, warmup_steps: 20}
 ```
 
 On the command line any setting can be put on top: `weitiao run recipe.yaml method=lora method.rank=16`.

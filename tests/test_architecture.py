@@ -27,7 +27,7 @@ CORE = (
 
 # budget -> most it may be; a budget is raised only with a reason in docs/decisions
 LIMITS = {
-    "core, lines": 3200,
+    "core, lines": 3600,
     "file, p90 lines": 300,
     "function, median lines": 10,
     "function, p90 lines": 35,
@@ -41,8 +41,8 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 # Families whose members a user chooses by a word that has no other meaning in the code. Metrics and checks
 # are left out: a task says which metrics it is measured by, and a finding says which check found it.
-UNNAMED = ("tasks", "methods", "regularizers")
-SOURCED = ("methods", "regularizers", "metrics")  # they implement something published
+UNNAMED = ("tasks", "methods", "regularizers", "optimizers", "schedules")
+SOURCED = ("methods", "regularizers", "optimizers", "schedules", "metrics")  # they implement something published
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -189,7 +189,7 @@ def _string_constants(source: Source) -> Iterator[ast.Constant]:
             skip.update(id(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.Constant))
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             skip.update(id(child) for child in ast.walk(node.value))
-    if source.name == "recipe.py":
+    if source.name in ("recipe.py", "training/settings.py"):
         skip.update(id(node) for node in _recipe_defaults(source.tree))
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skip:

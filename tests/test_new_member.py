@@ -16,6 +16,7 @@ from weitiao import plugins
 from weitiao.errors import RecipeError
 from weitiao.recipe import Recipe
 from weitiao.templates import template_families, write_template
+from weitiao.training.schedule import rate_factor
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(plugins.__file__).parent
@@ -89,6 +90,7 @@ recipe = Recipe(
     task="{NAME}",
     method={{"name": "{NAME}", "layers_below": 1}},
     regularizers=["{NAME}"],
+    training={{"optimizer": "{NAME}", "schedule": {{"name": "{NAME}", "end_share": 0.5}}}},
     evaluation={{"metrics": ["accuracy", "{NAME}"]}},
 )
 assert recipe.method.dump() == {{"name": "{NAME}", "layers_below": 1}}
@@ -114,6 +116,7 @@ def test_a_member_can_be_named_by_its_path(own: dict[str, str]) -> None:
         task={"name": own["task"], "prefix": "hotel"},
         method=own["method"],
         regularizers=[{"name": own["regularizer"], "strength": 0.5}],
+        training={"optimizer": {"name": own["optimizer"], "momentum": 0.5}, "schedule": own["schedule"]},
         evaluation={"main_metric": own["metric"]},
     )
     task, hook = recipe.task.make("tasks"), recipe.regularizers[0].make("regularizers")
@@ -121,6 +124,9 @@ def test_a_member_can_be_named_by_its_path(own: dict[str, str]) -> None:
     assert (type(hook).__name__, hook.settings.strength) == ("MyRegularizer", 0.5)
     assert recipe.training.learning_rate == recipe.method.make("methods").learning_rate == 1e-3
     assert isinstance(recipe.method.settings, BaseModel)
+    assert recipe.training.optimizer.settings.momentum == 0.5
+    assert rate_factor(50, 100, recipe.training, []) < 0.5
+    assert Recipe(**recipe.dump()) == recipe
 
 
 def test_settings_of_such_a_member_are_checked_too(own: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from weitiao.tasks.base import Features, Task
 from weitiao.training.convex import solve
 from weitiao.training.hook import Hook
 from weitiao.training.loop import Loop, Outside
-from weitiao.training.prefix import frozen_states
+from weitiao.training.prefix import Reader
 from weitiao.training.settings import TrainingSettings
 
 
@@ -82,7 +82,8 @@ def train(
     model: nn.Module, at: Trial, *, hooks: Sequence[Hook] = (), outside: Outside | None = None, **settings: Any
 ) -> Loop:
     """Train for a few steps on all rows at once; return the loop, done."""
-    chosen = {"batch_size": 64, "learning_rate": 1e-2, "schedule": "constant", "warmup_share": 0, "weight_decay": 0}
+    chosen = {"batch_size": 64, "learning_rate": 1e-2, "weight_decay": 0}
+    chosen |= {"schedule": {"name": "constant", "warmup_share": 0}}
     chosen |= {"clip_norm": None, "epochs": 3} | settings
     loop = Loop(model, at.task, at.features, TrainingSettings(**chosen), 0, hooks, outside)
     loop.run()
@@ -94,7 +95,7 @@ def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
     if method.trains == "gradient":
         train(model, at, epochs=steps)
         return
-    states = (at.features, frozen_states(model, at.task, at.features, pooling=at.pooling))
+    states = (at.features, Reader(model, at.task, at.pooling).read(at.features))
     solve(
         model,
         at.task,
@@ -139,10 +140,8 @@ def check_introduction(family: str, name: str) -> None:
         member.Settings(no_such_setting=1)
     for setting in member.Settings.model_fields.values():
         assert setting.description
-    base = plugins.import_object(plugins.FAMILIES[family][1])
     siblings = set(plugins.names(family)) - {name}
-    package = base.__module__ if family != "regularizers" else "weitiao.training.regularizers.base"
-    package = package.rpartition(".")[0]
+    package = f"weitiao.{plugins.FAMILIES[family][0].replace('/', '.')}"
     imported = {value.__module__ for value in vars(module).values() if hasattr(value, "__module__")}
     assert not imported & {f"{package}.{sibling}" for sibling in siblings}
 

@@ -129,6 +129,37 @@ def run(
 
 
 @app.command()
+def rate(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="Such as method=lora.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps of the search.")] = 100,
+    lowest: Annotated[float, typer.Option(help="Rate of the first step.")] = 1e-7,
+    highest: Annotated[float, typer.Option(help="Rate of the last step.")] = 1.0,
+    html: Annotated[Path, typer.Option(help="Where the page with the plot goes.")] = Path("rate.html"),
+    as_json: Json = False,
+) -> None:
+    """Find a learning rate for a recipe: it rises from step to step, and the loss says where it falls fastest.
+
+    Example: weitiao rate recipe.yaml method=lora --steps 200
+    """
+    if not 0 < lowest < highest:
+        _misused("--lowest must be above 0 and below --highest.")
+    _be_calm()
+    from weitiao.rate import recommend_rate
+    from weitiao.recipe import Recipe
+
+    found = recommend_rate(Recipe.load(recipe, overrides or []), lowest=lowest, highest=highest, steps=steps)
+    found.write_html(html)
+    if as_json:
+        _print_json(found.to_json() | {"page": str(html)})
+    else:
+        found.show(_console(soft_wrap=not sys.stdout.isatty()))
+        typer.echo(f"page: {html}")
+
+
+@app.command()
 def predict(
     bundle: BundlePath,
     inputs: Annotated[
@@ -251,7 +282,7 @@ def verify(bundle: BundlePath, as_json: Json = False) -> None:
 
 @app.command("list")
 def list_members(
-    family: Annotated[str | None, typer.Argument(help="tasks, methods, regularizers, metrics or checks.")] = None,
+    family: Annotated[str | None, typer.Argument(help="tasks, methods, optimizers, schedules, metrics, ...")] = None,
     as_json: Json = False,
 ) -> None:
     """List what a recipe can name.
@@ -277,7 +308,7 @@ def list_members(
 
 @app.command()
 def new(
-    family: Annotated[str, typer.Argument(help="task, method, regularizer, metric or check.")],
+    family: Annotated[str, typer.Argument(help="task, method, optimizer, schedule, metric, ...")],
     name: Annotated[str, typer.Argument(help="Name of the new member; its file is called so.")],
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
     as_json: Json = False,

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from safetensors import SafetensorError
 
-__all__ = ["list_files", "sha256", "whole_file", "whole_folder", "write_json", "write_text"]
+__all__ = ["flush", "list_files", "sha256", "whole_file", "whole_folder", "write_json", "write_text"]
 
 
 @contextmanager
@@ -35,11 +35,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield aside
         for path in (*aside.rglob("*"), aside):
-            _flush(path)
+            flush(path)
         if folder.exists():  # a folder cannot be renamed onto a full one: two renames, and no more between them
             folder.rename(old)
         aside.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except SafetensorError as error:  # how safetensors says that the disk is full
         shutil.rmtree(aside, ignore_errors=True)
@@ -61,7 +61,7 @@ def whole_file(path: Path, *, encoding: str = "utf-8") -> Iterator[TextIO]:
     try:
         with aside.open("w", encoding=encoding, newline="") as file:
             yield file
-        _flush(aside)
+        flush(aside)
         aside.rename(path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -90,7 +90,8 @@ def list_files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -18,15 +18,33 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from weitiao.data.prepare import DataSettings
 from weitiao.errors import RecipeError, UnknownName, did_you_mean
-from weitiao.plugins import Options, find, names
-from weitiao.training.settings import TrainingSettings
+from weitiao.plugins import Member, Options, as_member, find, names
+from weitiao.training.hook import Hook
+from weitiao.training.settings import CacheSettings, TrainingSettings
 
 __all__ = ["DEFAULTS", "DataSettings", "EvaluationSettings", "Member", "ModelSettings", "Recipe"]
 
 # sections that name a member, and whom they name when they are left out
 DEFAULTS = {"task": "classification", "method": "full"}
-# section of the recipe -> family its members come from
-_MEMBERS = {"task": "tasks", "method": "methods", "regularizers": "regularizers"}
+# place in the recipe -> family its members come from
+_MEMBERS = {
+    ("task",): "tasks",
+    ("method",): "methods",
+    ("augmentation",): "augmentations",
+    ("regularizers",): "regularizers",
+    ("training", "optimizer"): "optimizers",
+    ("training", "schedule"): "schedules",
+}
+_LISTS = {("augmentation",), ("regularizers",)}
+# settings that cost time or memory and change no result: a run may go on with others
+_NO_RESULT = {
+    "training.micro_batch_size",
+    "training.gradient_checkpointing",
+    "training.checkpoint_seconds",
+    "cache.limit_gib",
+}
+# place in the recipe -> the setting that a lone value stands for
+_SHORT = {("data",): "train", ("model",): "name"} | {place: "name" for place in _MEMBERS if place not in _LISTS}
 
 
 class ModelSettings(Options):
@@ -63,29 +81,16 @@ class EvaluationSettings(Options):
         return value
 
 
-class Member(Options):
-    """A member of a family, chosen by name, with its settings."""
-
-    name: str
-    settings: Any
-
-    def make(self, family: str, *args: Any) -> Any:
-        """Return the member itself."""
-        return find(family, self.name)(self.settings, *args)
-
-    def dump(self) -> dict[str, Any]:
-        """Return name and settings as one mapping of JSON values."""
-        return {"name": self.name, **self.settings.model_dump(mode="json")}
-
-
 class _Sections(Options):
     data: DataSettings
     model: ModelSettings = ModelSettings()
     task: Member
     method: Member
+    augmentation: tuple[Member, ...] = ()
     regularizers: tuple[Member, ...] = ()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    cache: CacheSettings = CacheSettings()
     seed: int = Field(
         default=0, ge=0, description="decides splits, order, new weights, dropout and resampling, each by name"
     )
@@ -106,6 +111,13 @@ class _Sections(Options):
         twice = [m.name for i, m in enumerate(self.regularizers) if m.name in [o.name for o in self.regularizers[:i]]]
         if twice:
             raise ValueError(f"regularizers names {twice[0]} twice")
+        optimizer = self.training.optimizer.name
+        averaging = [f"the optimizer {optimizer}"] if find("optimizers", optimizer).averages else []
+        for name in [m.name for m in self.regularizers]:
+            if find("regularizers", name).before_measure is not Hook.before_measure:  # it has weights of its own
+                averaging.append(f"the regularizer {name}")
+        if len(averaging) > 1:
+            raise ValueError(f"{averaging[0]} averages the weights, and so does {averaging[1]}; leave one of them out")
         return self
 
 
@@ -166,13 +178,7 @@ class Recipe(_Sections):
 
     def dump(self) -> dict[str, Any]:
         """Return every setting, defaults included, as JSON values."""
-        values = self.model_dump(mode="json", exclude=set(_MEMBERS))
-        members = {
-            "task": self.task.dump(),
-            "method": self.method.dump(),
-            "regularizers": [m.dump() for m in self.regularizers],
-        }
-        return {key: members.get(key, values.get(key)) for key in _Sections.model_fields}
+        return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
         """Return every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
@@ -184,18 +190,21 @@ class Recipe(_Sections):
         return hashlib.sha256(json.dumps(self.dump(), sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: Recipe) -> list[str]:
-        """Return what differs, a line a setting: ``training.epochs: 3 here, 5 there``."""
+        """Return what differs and decides results, a line a setting: ``training.epochs: 3 here, 5 there``."""
         mine, theirs = _flatten(self.dump()), _flatten(other.dump())
-        keys = [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]
+        keys = [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k) and k not in _NO_RESULT]
         return [f"{k}: {mine.get(k)!r} here, {theirs.get(k)!r} there" for k in keys]
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """Return the JSON Schema of a recipe file, for editors."""
         schema = _Sections.model_json_schema(mode="validation")
-        for section, family in _MEMBERS.items():
+        for place, family in _MEMBERS.items():
             one = {"oneOf": [{"enum": names(family)}, *(_member_schema(family, n) for n in names(family))]}
-            schema["properties"][section] = {"type": "array", "items": one} if section == "regularizers" else one
+            group = schema
+            for section in place[:-1]:
+                group = schema["$defs"][_Sections.model_fields[section].annotation.__name__]  # type: ignore[union-attr]
+            group["properties"][place[-1]] = {"type": "array", "items": one} if place in _LISTS else one
         for section, key in (("data", "train"), ("model", "name")):
             short = {"type": "string", "description": f"the same as {section}.{key}"}
             schema["properties"][section] = {"anyOf": [short, schema["properties"][section]]}
@@ -223,8 +232,9 @@ def _sections(raw: Mapping[str, Any], name: str, lines: Mapping[tuple[Any, ...],
     try:
         sections = dict(_Sections.model_validate(values))
     except ValidationError as error:
-        wrong = {place[:1] for place, _ in problems}  # members that were not found are told of once
-        problems += [p for p in _problems(error, _Sections) if p[0][:1] not in wrong]
+        # members that were not found are told of once
+        wrong = {member for member in _MEMBERS for place, _ in problems if place[: len(member)] == member}
+        problems += [p for p in _problems(error, _Sections) if not any(p[0][: len(m)] == m for m in wrong)]
     if problems:
         raise _recipe_error(problems, name, lines)
     return sections
@@ -237,21 +247,23 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if isinstance(values.get(section), str | list):
             values[section] = {key: values[section]}
     problems: list[Problem] = []
-    for section, family in _MEMBERS.items():
-        if section not in values:
+    for place, family in _MEMBERS.items():
+        group, last = values, place[-1]
+        for section in place[:-1]:
+            group[section] = dict(group[section]) if isinstance(group.get(section), Mapping) else group.get(section)
+            group = group[section] or {}
+        if not isinstance(group, dict) or last not in group:
             continue
-        many = section == "regularizers"
-        items = values[section] if many else [values[section]]
+        items = group[last] if place in _LISTS else [group[last]]
         if not isinstance(items, list):
-            problems.append(((section,), "should be a list"))
+            problems.append((place, "should be a list"))
             continue
-        members = []
-        for i, item in enumerate(items):
-            member, wrong = _member(family, item)
-            at = (section, i) if many else (section,)
-            problems += [((*at, *place), text) for place, text in wrong]
-            members.append(member)
-        values[section] = members if many else members[0]
+        found = [_member(family, item) for item in items]
+        for i, (_, wrong) in enumerate(found):
+            at = (*place, i) if place in _LISTS else place
+            problems += [((*at, *inner), text) for inner, text in wrong]
+        members = [member for member, _ in found]
+        group[last] = members if place in _LISTS else members[0]
     method = values["method"]
     training = values.get("training") or {}
     if isinstance(method, Member) and isinstance(training, dict) and training.get("learning_rate") is None:
@@ -260,18 +272,15 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _member(family: str, item: Any) -> tuple[Member | None, list[Problem]]:
-    settings = dict(item) if isinstance(item, Mapping) else {"name": item}
-    name = settings.pop("name", None)
+    name = item.get("name") if isinstance(item, Mapping) else item
     if not isinstance(name, str):
         return None, [((), f"needs a name; known: {', '.join(names(family))}")]
     try:
-        cls = find(family, name)
+        return as_member(family, item), []
     except UnknownName as error:
         return None, [((), f"is unknown: {error}")]
-    try:
-        return Member(name=name, settings=cls.Settings(**settings)), []
     except ValidationError as error:
-        return None, _problems(error, cls.Settings)
+        return None, _problems(error, find(family, name).Settings)
 
 
 def _problems(error: ValidationError, model: Any) -> list[Problem]:
@@ -350,17 +359,17 @@ def _override(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
     if not equals or not path:
         raise RecipeError(f"{text!r} is not an override.", fix="Write it as training.epochs=3.")
     keys = path.strip().split(".")
-    short = {"data": "train", "model": "name", "task": "name", "method": "name"}
     changed: dict[str, Any] = dict(raw)
     inner = changed
     for i, key in enumerate(keys[:-1]):
         below = inner.get(key)
-        if isinstance(below, str | list) and i == 0 and key in short:
-            below = {short[key]: below}
+        place = tuple(keys[: i + 1])
+        if isinstance(below, str | list) and place in _SHORT:
+            below = {_SHORT[place]: below}
         if below is not None and not isinstance(below, dict):
             raise RecipeError(f"{'.'.join(keys[: i + 1])} is not a group of settings.", where=text)
-        if below is None and key in DEFAULTS:
-            below = {"name": DEFAULTS[key]}
+        if below is None and place in _MEMBERS:
+            below = {"name": _default_name(place)}
         inner[key] = dict(below or {})
         inner = inner[key]
     try:
@@ -368,6 +377,13 @@ def _override(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RecipeError(f"{value!r} is not YAML.", where=text) from error
     return changed
+
+
+def _default_name(place: tuple[str, ...]) -> str:
+    model: Any = _Sections
+    for section in place[:-1]:
+        model = model.model_fields[section].annotation
+    return DEFAULTS.get(place[-1]) or model.model_fields[place[-1]].default
 
 
 def _flatten(value: Any, place: str = "") -> dict[str, Any]:

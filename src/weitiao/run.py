@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,11 @@ from weitiao import __version__
 from weitiao import bundle as bundles
 from weitiao.bundle import Bundle, Contents
 from weitiao.card import model_card
+from weitiao.data.augment import Context, augment
 from weitiao.data.check import run_checks
 from weitiao.data.checks.base import CheckInput
 from weitiao.data.prepare import Prepared, prepare
+from weitiao.data.table import Table
 from weitiao.errors import RecipeError, TrainingError
 from weitiao.evaluation.breakdown import slice_rows
 from weitiao.evaluation.calibration import fit_temperature, softmax
@@ -45,18 +47,24 @@ from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Te
 from weitiao.files import write_json, write_text
 from weitiao.findings import Finding
 from weitiao.methods.base import parameter_counts
+from weitiao.models import parts
 from weitiao.models.find import Pretrained, find
+from weitiao.models.frozen import FrozenLayers
 from weitiao.models.load import load_tokenizer
 from weitiao.models.pooled import SentenceClassifier
+from weitiao.models.seq2seq import open_translator
 from weitiao.plugins import find as find_member
 from weitiao.progress import Listeners
 from weitiao.randomness import derive_seed
 from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features
+from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.convex import solve
-from weitiao.training.loop import Loop, Outside, Position
-from weitiao.training.prefix import States, frozen_states
+from weitiao.training.devices import accelerator
+from weitiao.training.loop import Loop, Outside
+from weitiao.training.position import Position
+from weitiao.training.prefix import Reader, States, plan, probe
+from weitiao.training.store import Store
 
 __all__ = ["Run", "Trained", "run"]
 
@@ -97,6 +105,7 @@ class Trained:
     history: tuple[dict[str, float], ...]
     counts: tuple[int, int]
     seconds: float
+    findings: tuple[Finding, ...] = ()  # about the training itself
 
     @property
     def test(self) -> np.ndarray:
@@ -180,47 +189,96 @@ class Run:
             )
         max_length = chosen.max_length or pretrained.max_length
         with self.tell.phase("checking"):
-            texts, label = self._text_fields(data), next(f.name for f in self.task.fields if f.kind == "label")
+            texts, label = self._text_fields(data), self._label_field()
             findings = run_checks(CheckInput(data.tables, texts, label, tokenizer, max_length)).findings
+        pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
+        tables = dict(data.tables)
+        if self.recipe.augmentation:
+            vectors = lambda: parts.token_vectors(self._build(pretrained, pooling, 0))  # noqa: E731
+            tables["train"], found = self._augment(data, Context(tokenizer, vectors, open_translator))
+            findings = [*findings, found]
         for finding in findings:
             self.tell({"event": "finding", **finding.to_json()})
         with self.tell.phase("encoding"):
-            features = {
-                name: Features.encode(self.task, table, tokenizer, max_length) for name, table in data.tables.items()
-            }
-        if (names := self.task.label_rows()) is not None:
-            features["labels"] = Features.encode(self.task, names, tokenizer, max_length)
-        pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
+            if (names := self.task.label_rows()) is not None:
+                tables["labels"] = names
+            features = {name: Features.encode(self.task, t, tokenizer, max_length) for name, t in tables.items()}
         untuned = self._build(pretrained, pooling, self.recipe.seed)
         self._refuse_unsuited(untuned)
+        states = self._read_untuned(untuned, pretrained, pooling, features)
+        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling, states)
+
+    def _augment(self, data: Prepared, context: Context) -> tuple[Table, Finding]:
+        """Return the training rows with those made of them, and what there is to say about it."""
+        if reason := self.task.why_not_augment():
+            raise RecipeError(f"augmentation cannot be used: {reason}.")
+        with self.tell.phase("augmenting"):
+            table, counts = augment(
+                data.splits.train,
+                [member.make("augmentations") for member in self.recipe.augmentation],
+                text_fields=self._text_fields(data),
+                label_field=self._label_field(),
+                seed=self.recipe.seed,
+                context=context,
+            )
+        made = len(table) - len(data.splits.train)
+        each = "; ".join(f"{name}: " + ", ".join(f"{n:,} {k}" for k, n in c.items() if n) for name, c in counts.items())
+        message = f"{made:,} rows were added to {len(data.splits.train):,} training rows ({each})."
+        return table, Finding("augmentation", "info", message, "Nothing to do.", count=made, evidence=counts)
+
+    def _label_field(self) -> str:
+        return next(field.name for field in self.task.fields if field.kind == "label")
+
+    def _read_untuned(
+        self, untuned: nn.Module, pretrained: Pretrained, pooling: str, features: Mapping[str, Features]
+    ) -> dict[str, States]:
+        """Let the untuned model read every row once, and keep what training will not have to compute again."""
+        store, depth = Store(self.recipe.cache), 0
+        if self.method.trains == "gradient":
+            marked = self.method.apply(self._build(pretrained, pooling, self.recipe.seed), seed=self.recipe.seed)
+            splits = {name: rows for name, rows in features.items() if name in ("train", "dev", "test")}
+            hooks = [member.make("regularizers") for member in self.recipe.regularizers]
+            depth, why_not = plan(marked, self.task, splits, hooks, store)
+            self.tell({"event": "frozen", "layers": depth, "kept": why_not is None, "reason": why_not})
+            depth = 0 if why_not else depth
+        reader = Reader(
+            untuned,
+            self.task,
+            pooling,
+            depth=depth,
+            batch_size=self.recipe.evaluation.batch_size,
+            base=pretrained.content_hash,
+            store=store,
+        )
         states = {}
         for name, rows in features.items():
             with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
-                size = self.recipe.evaluation.batch_size
-                states[name] = frozen_states(
-                    untuned, self.task, rows, pooling=pooling, batch_size=size, progress=advance
-                )
-        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling, states)
+                states[name] = reader.read(rows, tokens=name != "labels", progress=advance)
+        return states
 
     def train(self, material: Material, number: int) -> Trained:
         """Step 4: train with the seed of this number; the best weights meet dev and, once, test."""
-        started = time.monotonic()
+        started, said = time.monotonic(), []
         seed = derive_seed(self.recipe.seed, "training", number)
         model = self._build(material.pretrained, material.pooling, seed)
         model = self.method.apply(model, seed=seed)
         counts = parameter_counts(model)
         self.tell({"event": "training", "seed": number, "trainable": counts[0], "parameters": counts[1]})
         if self.method.trains == "gradient":
-            position = self._by_gradient(model, material, seed, number)
+            with _skipping(model, self.task, material) as features:
+                position = self._by_gradient(model, material, features, seed, number)
+                dev, test = (self._logits(model, features, split) for split in ("dev", "test"))
             history, seconds = position.history, position.seconds
+            said = health.findings(position.health, position.skipped)
         else:
             history = self._by_optimum(model, material)
+            known = ((material.features[split], material.states[split]) for split in ("dev", "test"))
+            dev, test = (convex.logits(model, self.task, rows, states) for rows, states in known)
             seconds = time.monotonic() - started
-        dev, test = (self._logits(model, material, split) for split in ("dev", "test"))
         temperature = fit_temperature(dev, material.targets("dev"))  # step 5
         score = self._measure(dev, material.targets("dev"))[self.main_metric]
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
-        return Trained(model, test, temperature, sign * score, tuple(history), counts, seconds)
+        return Trained(model, test, temperature, sign * score, tuple(history), counts, seconds, tuple(said))
 
     def _refuse_unsuited(self, model: nn.Module) -> None:
         """Refuse, before any time is spent, what cannot work on this model or would have no effect."""
@@ -230,19 +288,22 @@ class Run:
             if reason := member.make("regularizers").suits(model, self.task):
                 raise RecipeError(f"the regularizer {member.name} would have no effect: {reason}.")
 
-    def _by_gradient(self, model: nn.Module, material: Material, seed: int, number: int) -> Position:
+    def _by_gradient(
+        self, model: nn.Module, material: Material, features: Mapping[str, Features], seed: int, number: int
+    ) -> Position:
         hooks = [member.make("regularizers") for member in self.recipe.regularizers]
         outside = Outside(
             checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
-            measure=lambda m: self._measure(softmax(self._logits(m, material, "dev")), material.targets("dev")),
+            measure=lambda m: self._measure(softmax(self._logits(m, features, "dev")), material.targets("dev")),
             higher_is_better=self.metrics[self.main_metric].higher_is_better,
             report=lambda event: self.tell({**event, "seed": number}),
+            accelerator=accelerator(self.recipe.training.precision),
         )
-        loop = Loop(model, self.task, material.features["train"], self.recipe.training, seed, hooks, outside)
+        loop = Loop(model, self.task, features["train"], self.recipe.training, seed, hooks, outside)
         return loop.run()
 
     def _by_optimum(self, model: nn.Module, material: Material) -> list[dict[str, float]]:
-        return solve(
+        return convex.solve(
             model,
             self.task,
             {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
@@ -254,16 +315,17 @@ class Run:
     def test(self, material: Material, best: Trained, scores: Sequence[float]) -> Report:
         """Step 6: the tuned model beside what it has to beat, on the same rows."""
         data, labels, evaluation = material.data, self.task.labels, self.recipe.evaluation
-        train_targets, targets = material.targets("train"), material.targets("test")
+        given = len(data.splits.train)  # rows that augmentation made come after, and help no rival
+        train_targets, targets = material.targets("train")[:given], material.targets("test")
         hidden = {name: states.hidden.numpy() for name, states in material.states.items()}
-        untuned = Untuned(hidden["train"], hidden["test"], hidden.get("labels"))
+        untuned = Untuned(hidden["train"][:given], hidden["test"], hidden.get("labels"))
         texts = self._text_fields(data)
         with self.tell.phase("comparing"):
             rivals = before_tuning(untuned, train_targets, classes=len(labels), neighbors=evaluation.neighbors)
             rivals += baselines(
                 data.splits.train, data.splits.test, texts, train_targets, classes=len(labels), seed=self.recipe.seed
             )
-            given = ReportInput(
+            told = ReportInput(
                 title=f"{self.recipe.method.name}: {', '.join(source.file for source in data.sources)}",
                 table=data.splits.test,
                 text_fields=texts,
@@ -278,13 +340,13 @@ class Run:
                 panels=[f(targets, best.test.argmax(axis=1), labels) for f in (per_class, confusion)],
                 training=self._account(material, best),
                 seeds_scores=scores if len(scores) > 1 else (),
-                findings=material.findings,
+                findings=[*material.findings, *best.findings],
                 recipe=self.recipe.to_yaml(),
                 slices=evaluation.slices,
                 seed=derive_seed(self.recipe.seed, "bootstrap") % 2**32,
                 resamples=evaluation.resamples,
             )
-            report = build_report(given)
+            report = build_report(told)
         self.tell({"event": "tested", "line": report.line, "headline": report.headline})
         return report
 
@@ -339,10 +401,10 @@ class Run:
     def _build(self, pretrained: Pretrained, pooling: str, seed: int) -> nn.Module:
         return self.task.build(pretrained, pooling=pooling, dropout=self.recipe.model.dropout, seed=seed)
 
-    def _logits(self, model: nn.Module, material: Material, split: str) -> np.ndarray:
-        features, size = material.features[split], self.recipe.evaluation.batch_size
-        with self.tell.phase(f"measuring {split}", len(features)) as advance:
-            return predict_logits(model, self.task, features, batch_size=size, progress=advance)
+    def _logits(self, model: nn.Module, features: Mapping[str, Features], split: str) -> np.ndarray:
+        rows, size = features[split], self.recipe.evaluation.batch_size
+        with self.tell.phase(f"measuring {split}", len(rows)) as advance:
+            return predict_logits(model, self.task, rows, batch_size=size, progress=advance)
 
     def _measure(self, p: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Return each metric, the main one first, of probabilities ``(rows, classes)``."""
@@ -404,6 +466,21 @@ class Run:
                 fix="Bring back what was there, or run in another folder.",
             )
         write_json(path, now)
+
+
+@contextmanager
+def _skipping(model: nn.Module, task: Any, material: Material) -> Iterator[Mapping[str, Features]]:
+    """Let `model` take kept states in place of its frozen layers; gives the rows that have them."""
+    kept = {name: states.tokens for name, states in material.states.items() if states.tokens is not None}
+    if not kept:
+        yield material.features
+        return
+    inputs = probe(task, material.features["train"])
+    frozen = FrozenLayers.of(model, inputs)
+    if reason := frozen.why_not(inputs):
+        raise TrainingError(f"the frozen layers cannot be skipped: {reason}.", fix="Set cache.frozen_states to off.")
+    with frozen.skipped():
+        yield {name: replace(rows, states=kept.get(name)) for name, rows in material.features.items()}
 
 
 def _versions() -> dict[str, str]:

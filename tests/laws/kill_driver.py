@@ -25,6 +25,7 @@ import torch
 
 import weitiao.files as files
 import weitiao.training.checkpoint as checkpoint
+import weitiao.training.store as store
 from weitiao import bundle
 from weitiao.recipe import Recipe
 from weitiao.run import Run
@@ -37,7 +38,9 @@ SITES: dict[str, tuple[Any, str]] = {
     "in a measurement": (Run, "_measure"),
     "before a forward pass": (Features, "batch"),
     "between the tensors of a checkpoint": (checkpoint, "save_file"),
-    "while a checkpoint is flushed": (files, "_flush"),
+    "while a checkpoint is flushed": (files, "flush"),
+    "while frozen states are flushed": (store, "flush"),
+    "between frozen states": (store.Writer, "write"),
     "before a bundle's files": (bundle, "write_json"),
     "while a checkpoint is written": (checkpoint.Checkpoints, "write"),
     "before the honest test": (Run, "test"),
@@ -46,6 +49,7 @@ SITES: dict[str, tuple[Any, str]] = {
 WITHOUT_STEPS = (
     "in a measurement",
     "before a forward pass",
+    "while frozen states are flushed",
     "before a bundle's files",
     "before the honest test",
     "before the bundle is verified",
@@ -56,6 +60,8 @@ MOST_CALLS = {
     "before a forward pass": 12,
     "between the tensors of a checkpoint": 30,
     "while a checkpoint is flushed": 60,
+    "while frozen states are flushed": 12,
+    "between frozen states": 3,
     "before a bundle's files": 2,
     "while a checkpoint is written": 10,
     "before the honest test": 1,
@@ -70,6 +76,7 @@ def attempt(recipe: Recipe, folder: Path, prepare: Callable[[], None]) -> int:
         code = 1
         try:
             torch.set_num_threads(1)
+            os.environ["WEITIAO_CACHE"] = str(folder.parent / f"cache-{folder.name}")  # nothing comes from the other
             prepare()
             Run(recipe, folder, show=False).execute()
             code = 0
@@ -157,6 +164,7 @@ def main() -> None:
     while len(done) < kills:
         run = folder / "killed"
         shutil.rmtree(run, ignore_errors=True)
+        shutil.rmtree(folder / "cache-killed", ignore_errors=True)
         for _ in range(rng.randint(2, 6)):
             where, prepare = plan(rng, duration, sites)
             code = attempt(recipe, run, prepare)

@@ -33,8 +33,7 @@ def test_equal_to_trainer(tmp_path: Path, tiny_bert: Path, schedule: str, weight
         batch_size=_BATCH,
         learning_rate=1e-3,
         epochs=3,
-        schedule=schedule,
-        warmup_share=0.2,
+        schedule={"name": schedule, "warmup_share": 0.2},
         weight_decay=weight_decay,
         clip_norm=0.5,
     )

@@ -94,7 +94,21 @@ def test_the_same_mistakes_in_python():
 # --- settings that would do nothing ---
 
 IDLE = [
-    ({"training": {"momentum": 0.5}}, "momentum has no effect unless optimizer is sgd"),
+    ({"training": {"optimizer": {"name": "sgd", "momentum": 0, "nesterov": True}}}, "no effect without momentum"),
+    ({"training": {"schedule": {"name": "linear", "warmup_share": 0.1, "warmup_steps": 9}}}, "leave one of them out"),
+    ({"training": {"schedule": {"name": "cosine", "warmup_share": None}}}, "for no warm-up set warmup_share to 0"),
+    ({"training": {"optimizer": "schedule_free_adamw"}}, "the schedule linear lets it fall; set schedule to constant"),
+    (
+        {"training": {"patience": 1, "schedule": "reduce_on_plateau"}},
+        "training stops after 1 measurements without a new best (patience), and the rate would fall after 1",
+    ),
+    ({"training": {"schedule": "reduce_on_plateau", "epochs": 2}}, "2 epochs, measured once each, end before"),
+    ({"training": {"layer_decay": 1.0}}, "training.layer_decay should be less than 1"),
+    (
+        {"regularizers": ["ema"], "training": {"optimizer": "schedule_free_adamw", "schedule": "constant"}},
+        "the optimizer schedule_free_adamw averages the weights, and so does the regularizer ema",
+    ),
+    ({"method": "head", "training": {"optimizer": "sgd"}}, "training.optimizer has no effect with the method head"),
     ({"training": {"batch_size": 8, "micro_batch_size": 16}}, "micro_batch_size 16 is larger than batch_size 8"),
     ({"method": "head", "training": {"epochs": 5}}, "training.epochs has no effect with the method head"),
     ({"method": "head", "training": {"learning_rate": 1.0}}, "training.learning_rate has no effect with the method"),
@@ -127,6 +141,16 @@ def test_settings_without_effect_are_refused(sections, words):
         {"data": {"train": "a", "split_column": "s", "remove_leaks": True}},
         {"method": "full", "model": {"name": "m", "dropout": 0.1}},
         {"regularizers": ["r_drop", "label_smoothing"]},
+        {"regularizers": ["ema"], "training": {"schedule": "constant"}},
+        {"training": {"optimizer": "schedule_free_adamw", "schedule": "constant"}},
+        {"training": {"schedule": {"name": "reduce_on_plateau", "patience": 2}, "patience": 3, "epochs": 4}},
+        {"training": {"schedule": "reduce_on_plateau", "epochs": 1, "evaluate_steps": 5}},
+        {
+            "training": {
+                "optimizer": {"name": "sgd", "nesterov": True},
+                "schedule": {"name": "linear", "warmup_share": 0},
+            }
+        },
     ],
     ids=str,
 )
@@ -142,7 +166,13 @@ FULL = {
     "task": {"name": "classification", "loss": "focal", "class_weights": {"好": 2.0}},
     "method": {"name": "lora", "rank": 4},
     "regularizers": ["r_drop"],
-    "training": {"epochs": 2, "optimizer": "sgd", "momentum": 0.5},
+    "training": {
+        "epochs": 2,
+        "optimizer": {"name": "sgd", "momentum": 0.5},
+        "schedule": {"name": "cosine", "warmup_steps": 5},
+        "head_learning_rate": 0.01,
+        "layer_decay": 0.9,
+    },
     "evaluation": {"metrics": ["accuracy"], "slices": ["地区"]},
     "seed": 7,
 }
@@ -158,8 +188,9 @@ def test_what_is_written_is_total_and_reads_back_equal(load, sections):
     assert again == recipe
     assert again.fingerprint == recipe.fingerprint
     assert again.to_yaml() == text
-    assert list(recipe.dump()) == ["data", "model", "task", "method", "regularizers", "training", "evaluation", "seed"]
-    assert recipe.dump()["training"]["warmup_share"] == 0.06 or sections is FULL  # defaults are written too
+    assert list(recipe.dump()) == list(Recipe.model_fields)
+    schedule = recipe.dump()["training"]["schedule"]  # defaults are written too
+    assert schedule == {"name": "linear", "warmup_share": 0.06, "warmup_steps": None} or sections is FULL
     assert recipe.dump()["training"]["learning_rate"] is not None
 
 
@@ -200,6 +231,8 @@ def test_a_recipe_that_is_not_there(tmp_path):
 
 # --- overrides ---
 
+REST = {"beta2": 0.999, "epsilon": 1e-8}  # of adamw
+
 
 @pytest.mark.parametrize(
     ("override", "place", "value"),
@@ -215,6 +248,9 @@ def test_a_recipe_that_is_not_there(tmp_path):
         ("training.clip_norm=null", ("training", "clip_norm"), None),
         ("evaluation.slices=[a, b]", ("evaluation", "slices"), ["a", "b"]),
         ("regularizers=[r_drop]", ("regularizers", 0, "name"), "r_drop"),
+        ("training.optimizer=lion", ("training", "optimizer", "name"), "lion"),
+        ("training.optimizer.beta1=0.8", ("training", "optimizer"), {"name": "adamw", "beta1": 0.8, **REST}),
+        ("training.schedule.warmup_steps=9", ("training", "schedule", "warmup_steps"), 9),
     ],
 )
 def test_overrides(load, override, place, value):
@@ -245,6 +281,57 @@ def test_wrong_overrides(load, override, words):
     assert words in wrong(load, "data: a.csv\nseed: 1\n", override)
 
 
+def test_overrides_go_into_a_member_that_is_a_lone_name(load):
+    recipe = load("data: a.csv\ntraining:\n  optimizer: sgd\n", "training.optimizer.momentum=0.5", "training.epochs=9")
+    assert recipe.training.optimizer.dump() == {"name": "sgd", "momentum": 0.5, "nesterov": False}
+
+
+# --- members inside training ---
+
+
+def test_mistakes_inside_a_member_of_training_each_with_its_line(load):
+    said = wrong(
+        load,
+        "data: a\ntraining:\n  epoch: 3\n"  # 3
+        "  optimizer:\n    name: sgd\n    momentom: 1\n    nesterov: perhaps\n"  # 6, 7
+        "  schedule: cosin\n",  # 8
+    )
+    for words in (
+        "4 things to fix in the recipe.",
+        "r.yaml:3: training.epoch is not a setting. Did you mean 'epochs'?",
+        "r.yaml:6: training.optimizer.momentom is not a setting. Did you mean 'momentum'?",
+        "r.yaml:7: training.optimizer.nesterov should be true or false; got 'perhaps'.",
+        "r.yaml:8: training.schedule is unknown: no schedule is called 'cosin'. Did you mean 'cosine'?",
+    ):
+        assert words in said, said
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"optimizer": {"beta1": 0.8}}, "training.optimizer needs a name; known: adafactor, adamw"),
+        ({"optimizer": None}, "training.optimizer needs a name"),
+        ({"optimizer": ["sgd"]}, "training.optimizer needs a name"),
+        ({"momentum": 0.5}, "training.momentum is not a setting. Known: batch_size"),
+        ({"warmup_share": 0.5}, "training.warmup_share is not a setting. Known: batch_size"),
+    ],
+    ids=str,
+)
+def test_single_mistakes_inside_training(training, words):
+    assert words in wrong(Recipe, data="a", training=training)
+
+
+def test_settings_made_directly_find_their_members():
+    from weitiao.training.settings import TrainingSettings
+
+    settings = TrainingSettings(optimizer="sgd", schedule={"name": "cosine", "end_share": 0.1})
+    assert settings.optimizer.settings.momentum == 0.9
+    assert settings.schedule.settings.end_share == 0.1
+    assert settings == TrainingSettings(**settings.model_dump())
+    with pytest.raises(ValueError, match="Did you mean 'sgd'"):
+        TrainingSettings(optimizer="sdg")
+
+
 # --- JSON Schema ---
 
 
@@ -257,6 +344,9 @@ def test_the_schema_knows_every_setting_and_member():
     known, *each = schema["properties"]["method"]["oneOf"]
     assert known["enum"] == names("methods")
     assert [one["properties"]["name"]["const"] for one in each] == names("methods")
+    optimizer = schema["$defs"]["TrainingSettings"]["properties"]["optimizer"]["oneOf"]
+    assert optimizer[0]["enum"] == names("optimizers")
+    assert "momentum" in optimizer[1 + names("optimizers").index("sgd")]["properties"]
     assert "rank" in next(one for one in each if one["properties"]["name"]["const"] == "lora")["properties"]
 
 
@@ -268,10 +358,18 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_not():
         {"data": "a"},
         {"data": "a", "method": "lora"},
         {"data": "a", "method": {"name": "lora", "rank": 2}},
+        {"data": "a", "training": {"optimizer": "lion", "schedule": {"name": "cosine", "warmup_steps": 3}}},
         plain,
     ):
         assert not list(check.iter_errors(good)), good
-    for bad in ({}, {"data": "a", "metod": "lora"}, {"data": "a", "method": "lorra"}, {"data": "a", "seed": "x"}):
+    for bad in (
+        {},
+        {"data": "a", "metod": "lora"},
+        {"data": "a", "method": "lorra"},
+        {"data": "a", "seed": "x"},
+        {"data": "a", "training": {"optimizer": "lyon"}},
+        {"data": "a", "training": {"optimizer": {"name": "sgd", "beta1": 0.5}}},
+    ):
         assert list(check.iter_errors(bad)), bad
 
 

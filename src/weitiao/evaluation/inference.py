@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from weitiao.data.batch import longest_first
+from weitiao.memory import in_memory
 from weitiao.tasks.base import Features, Task
 
 __all__ = ["predict_logits"]
@@ -27,7 +28,7 @@ def predict_logits(
     Parameters
     ----------
     batch_size
-        Rows a forward pass.
+        Rows a forward pass; fewer where memory runs out.
     progress
         Called after each batch with its number of rows.
     """
@@ -35,12 +36,15 @@ def predict_logits(
     batches, back = longest_first(features.lengths, batch_size)
     parts: list[np.ndarray] = []
     was_training = model.training
+
+    def say(rows: np.ndarray) -> np.ndarray:
+        batch = {key: value.to(device) for key, value in features.batch(rows).items()}
+        return task.logits(model(**task.model_inputs(batch)), batch).float().cpu().numpy()
+
     model.eval()
     with torch.inference_mode():
-        for rows in batches:
-            batch = {key: value.to(device) for key, value in features.batch(rows).items()}
-            outputs = model(**task.model_inputs(batch))
-            parts.append(task.logits(outputs, batch).float().cpu().numpy())
+        for rows, said in in_memory(batches, say):
+            parts.append(said)
             progress(len(rows))
     model.train(was_training)
     return np.concatenate(parts)[back]

@@ -39,6 +39,9 @@ class Lora(Method):
         target_modules: tuple[str, ...] | Literal["attention", "all"] = Field(
             "attention", description="'attention' (query and value), 'all' linear layers, or names of layers"
         )
+        last_layers: int | None = Field(
+            None, ge=1, description="updates on so many of the last layers; null: on all. Those below run once a row"
+        )
         merge: bool = Field(False, description="write whole weights with the updates added, in place of an adapter")
 
     learning_rate: ClassVar[float] = 1e-3
@@ -48,6 +51,13 @@ class Lora(Method):
     def part(self) -> Literal["model", "adapter"]:
         """An adapter, unless it is merged."""
         return "model" if self.settings.merge else "adapter"
+
+    def suits(self, model: nn.Module) -> str | None:
+        """Refuse more layers than there are, or all of them under another name."""
+        count = len(parts.layers(model))
+        if self.settings.last_layers is not None and self.settings.last_layers >= count:
+            return f"last_layers is {self.settings.last_layers}, and the model has {count} layers; leave it out for all"
+        return None
 
     def apply(self, model: nn.Module, *, seed: int) -> nn.Module:
         """Wrap the target layers with PEFT, freeze the rest but the head."""
@@ -59,6 +69,8 @@ class Lora(Method):
             if chosen in ("attention", "all")
             else parts.adapter_targets(model, chosen, method="LoRA")
         )
+        if self.settings.last_layers is not None:
+            targets = parts.inside_last_layers(model, targets, self.settings.last_layers)
         config = LoraConfig(
             r=self.settings.rank,
             lora_alpha=self.settings.alpha,  # type: ignore[arg-type]  # peft divides it; a float is right
@@ -94,5 +106,6 @@ class Lora(Method):
     @classmethod
     def tiny(cls) -> dict[str, Any]:
         """Return the default, and one variant a setting."""
-        variants = [{"rank": 4}, {"alpha": 4.0}, {"dropout": 0.5}, {"target_modules": "all"}, {"merge": True}]
+        variants = [{"rank": 4}, {"alpha": 4.0}, {"dropout": 0.5}, {"target_modules": "all"}]
+        variants += [{"last_layers": 1}, {"merge": True}]
         return {"settings": {}, "variants": variants}

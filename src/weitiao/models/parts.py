@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,11 +24,13 @@ __all__ = [
     "backbone",
     "head_modules",
     "head_parameters",
+    "inside_last_layers",
     "layers",
     "linear_names",
     "new_parameters",
     "pool",
     "solvable_parameters",
+    "token_vectors",
     "unwrap",
     "why_not_solvable",
 ]
@@ -47,6 +50,11 @@ _QUERY_VALUE = (
     ("query_key_value",),  # BLOOM, Falcon, GPT-NeoX
     ("qkv_proj",),  # Phi-3
 )
+
+
+def token_vectors(model: Any) -> np.ndarray:
+    """Return the vector of each token of the vocabulary, ``(vocabulary, width)``."""
+    return model.get_input_embeddings().weight.detach().float().cpu().numpy()
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -224,6 +232,13 @@ def adapter_targets(model: nn.Module, asked: Sequence[str] | None, *, method: st
             fix=f"Leave target_modules out to take {short}.",
         )
     return list(asked)
+
+
+def inside_last_layers(model: nn.Module, targets: Sequence[str], count: int) -> list[str]:
+    """Return the full paths of the modules called one of `targets` in the last `count` layers."""
+    last = [id(module) for block in list(layers(model))[-count:] for module in block.modules()]
+    ends = tuple(f".{target}" for target in targets)
+    return [path for path, module in model.named_modules() if id(module) in last and path.endswith(ends)]
 
 
 def pool(last_hidden_state: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:

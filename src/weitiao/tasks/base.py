@@ -10,6 +10,7 @@ import numpy as np
 
 from weitiao.data.fields import Field
 from weitiao.data.table import Table
+from weitiao.models import STATES
 from weitiao.plugins import Options
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ class Features:
         Where each row came from, as ``file:line``.
     collate
         Pads some of `inputs` to one batch of tensors.
+    states
+        Gives, for row numbers and their attention mask, what the frozen layers say; ``None``: they have to run.
     """
 
     inputs: Sequence[Mapping[str, Any]]
     places: Sequence[str]
     collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
+    states: Callable[[Sequence[int], torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
     def encode(cls, task: Task, rows: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Features:
@@ -56,7 +60,11 @@ class Features:
 
     def batch(self, rows: Iterable[int]) -> dict[str, torch.Tensor]:
         """Return the rows with these numbers as one batch."""
-        return self.collate([self.inputs[i] for i in rows])
+        rows = [int(row) for row in rows]
+        batch = self.collate([self.inputs[i] for i in rows])
+        if self.states is not None:
+            batch[STATES] = self.states(rows, batch["attention_mask"])
+        return batch
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class Task:
     fields: ClassVar[tuple[Field, ...]]
     metrics: ClassVar[tuple[str, ...]]
     main_metric: ClassVar[str]
+    augments: ClassVar[bool] = True  # whether a training text may be written again; not if labels are places in it
 
     def __init__(self, settings: Options | None = None, state: Mapping[str, Any] | None = None) -> None:
         self.settings = settings or self.Settings()
@@ -103,6 +112,12 @@ class Task:
         Only ever sees the training rows.
         """
         raise NotImplementedError
+
+    def why_not_augment(self) -> str | None:
+        """Return ``None`` if training texts may be written again, or a sentence that says why not."""
+        if self.augments:
+            return None
+        return "its labels are places in the text, and a text that is written again has other places"
 
     def accepts(self, table: Table) -> Mapping[int, str]:
         """Return the rows of `table` that cannot be learnt from or measured, index to reason."""
@@ -155,6 +170,10 @@ class Task:
     def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the SUM of the items' losses; the loop divides by the items of the whole window."""
         raise NotImplementedError
+
+    def classes(self, inputs: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+        """Return the class of each encoded row, ``(rows,)``, to balance by; ``None`` if rows have no one class."""
+        return None
 
     def label_rows(self) -> Table | None:
         """Return one row a class that says its name, for a model before tuning; ``None`` if names say nothing."""

@@ -9,9 +9,15 @@ already right:
 
     -w_y * (1 - p_y)^gamma * log p_y
 
+Logit adjustment trains on z + tau * log pi in the place of z, pi the share of each class in the training rows, and
+predicts from z: what is then best is the mean of the classes' accuracies, not the accuracy. The p_y of the focal loss
+is that of the adjusted logits.
+
 Source: Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.108; Lin et al., Focal Loss
 for Dense Object Detection, 2017, arXiv:1708.02002; balanced weights: King and Zeng, Logistic Regression
-in Rare Events Data, 2001.
+in Rare Events Data, 2001; logit adjustment: Menon et al., Long-tail Learning via Logit Adjustment, 2020,
+arXiv:2007.07314, equation 10.
+Differs: a class that is listed and has no training row counts as one row in pi.
 """
 
 from __future__ import annotations
@@ -55,6 +61,12 @@ class Classification(Task):
         class_weights: Literal["none", "balanced"] | Annotated[dict[str, _Weight], Setting(min_length=1)] = Setting(
             "none", description="'balanced' gives every class the same total weight; or a weight for each label"
         )
+        logit_adjustment: float | None = Setting(
+            None,
+            gt=0,
+            allow_inf_nan=False,
+            description="tau: training with logits + tau * log of the class shares, for rare classes; 1 is usual",
+        )
         labels: tuple[str, ...] = Setting(
             (), description="the labels, in order; empty: those of the training rows, sorted"
         )
@@ -63,6 +75,8 @@ class Classification(Task):
         def _no_idle_setting(self) -> Classification.Settings:
             if self.loss != "focal" and self.gamma != 2.0:
                 raise ValueError("gamma has no effect unless loss is focal")
+            if self.logit_adjustment is not None and self.class_weights != "none":
+                raise ValueError("logit_adjustment and class_weights both make up for rare classes; use one of them")
             if len(self.labels) == 1 or len(set(self.labels)) < len(self.labels):
                 raise ValueError("labels should be two or more, each named once")
             return self
@@ -86,6 +100,9 @@ class Classification(Task):
             "weights": self._weights(labels, counts),
             "pair": "text_pair" in train.column_names,
         }
+        if self.settings.logit_adjustment is not None:
+            sizes = np.array([max(counts[label], 1) for label in labels], dtype=np.float64)
+            self.state["log_shares"] = np.log(sizes / sizes.sum()).tolist()
 
     def _weights(self, labels: list[str], counts: Counter[str]) -> list[float]:
         chosen = self.settings.class_weights
@@ -183,7 +200,10 @@ class Classification(Task):
         """Return the sum over rows of the weighted cross-entropy, or focal loss."""
         import torch
 
-        log_p = self.logits(outputs, batch).log_softmax(-1)  # (rows, classes)
+        logits = self.logits(outputs, batch)  # (rows, classes)
+        if self.settings.logit_adjustment is not None:
+            logits = logits + self.settings.logit_adjustment * logits.new_tensor(self.state["log_shares"])
+        log_p = logits.log_softmax(-1)
         targets = self.targets(batch)
         own = log_p.gather(1, targets[:, None])[:, 0]  # (rows,)
         weights = torch.tensor(self.state["weights"], dtype=log_p.dtype, device=log_p.device)[targets]
@@ -191,6 +211,10 @@ class Classification(Task):
             missing = (-own.expm1()).clamp(min=torch.finfo(own.dtype).tiny)  # 1 - p; 0 has no gradient if gamma < 1
             weights = weights * missing.pow(self.settings.gamma)
         return -(weights * own).sum()
+
+    def classes(self, inputs: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+        """Return the rows' labels, as places in `labels`."""
+        return np.array([row["labels"] for row in inputs], dtype=np.int64)
 
     def label_rows(self) -> Table | None:
         """Return the label names as texts, unless rows are pairs or a name is a number."""
@@ -221,6 +245,8 @@ class Classification(Task):
             {"loss": "focal", "gamma": 0.5},
             {"class_weights": "balanced"},
             {"class_weights": {"positive": 3.0}},
+            {"logit_adjustment": 1.0},
+            {"logit_adjustment": 2.0, "loss": "focal"},
             {"labels": ["positive", "negative"]},
         ]
         return {"rows": rows, "settings": {}, "variants": variants}

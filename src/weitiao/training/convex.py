@@ -28,7 +28,7 @@ from weitiao.models import parts
 from weitiao.tasks.base import Features, Task
 from weitiao.training.prefix import States, StoredBackbone
 
-__all__ = ["solve"]
+__all__ = ["logits", "solve"]
 
 _CHUNK = 8192  # rows at a time in float64
 
@@ -85,14 +85,38 @@ def solve(
     return history
 
 
+@torch.inference_mode()
+def logits(model: nn.Module, task: Task, features: Features, states: States) -> np.ndarray:
+    """Return what a model with a frozen backbone says of rows whose states are known, ``(rows, classes)``."""
+    small, stored = _without_backbone(model)
+    small.eval()
+    said = []
+    for stored.current, batch in _chunks(features, states, next(small.parameters()).dtype):
+        said.append(task.logits(_call(small, stored), batch).float())
+    return torch.cat(said).numpy()
+
+
+def _without_backbone(model: nn.Module) -> tuple[nn.Module, StoredBackbone]:
+    """Return a copy of the model on the CPU, with stored states in its backbone's place."""
+    backbone = parts.backbone(model)
+    stored = StoredBackbone(backbone.config)
+    memo: dict[int, Any] = {id(backbone): stored}  # deepcopy takes this for the backbone
+    return copy.deepcopy(model, memo).cpu(), stored
+
+
+def _call(small: nn.Module, stored: StoredBackbone) -> Any:
+    pad = getattr(stored.config, "pad_token_id", None) or 0
+    rows = len(stored.current.last_hidden_state)
+    ids = torch.full((rows, 1), pad + 1)  # any token but padding: its place counts
+    return small(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
 class _Problem:
     """A float64 copy of the model without its backbone, as a function of one vector of standardized weights."""
 
     def __init__(self, model: nn.Module, task: Task, rows: Mapping[str, tuple[Features, States]]) -> None:
-        backbone = parts.backbone(model)
-        memo: dict[int, Any] = {id(backbone): StoredBackbone(backbone.config)}  # deepcopy takes this for the backbone
-        self.small = copy.deepcopy(model, memo).double().cpu().eval()
-        self.stored = next(m for m in self.small.modules() if isinstance(m, StoredBackbone))
+        self.small, self.stored = _without_backbone(model)
+        self.small.double().eval()
         self.task, self.size = task, len(rows["train"][0])
         self.chunks = {name: list(_chunks(*both)) for name, both in rows.items()}
         self.weights = [p for p in self.small.parameters() if p.requires_grad]
@@ -152,9 +176,7 @@ class _Problem:
 
     def _call(self, stored: Any) -> Any:
         self.stored.current = stored
-        pad = getattr(self.stored.config, "pad_token_id", None) or 0
-        ids = torch.full((len(stored.last_hidden_state), 1), pad + 1)  # any token but padding: its place counts
-        return self.small(input_ids=ids, attention_mask=torch.ones_like(ids))
+        return _call(self.small, self.stored)
 
     @torch.no_grad()
     def _assign(self, x: np.ndarray) -> None:
@@ -164,9 +186,11 @@ class _Problem:
             at += w.numel()
 
 
-def _chunks(features: Features, states: States) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+def _chunks(
+    features: Features, states: States, dtype: torch.dtype = torch.float64
+) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     """Yield what the backbone said of some rows, and their targets."""
     targets = torch.tensor([row["labels"] for row in features.inputs])
     for start in range(0, len(features), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        yield states.output(rows, torch.float64), {"labels": targets[rows]}
+        yield states.output(rows, dtype), {"labels": targets[rows]}

@@ -1,4 +1,4 @@
-"""A hook changes how numbers are moved, at one of eight seams of the loop, with state of its own.
+"""A hook changes how numbers are moved, at the seams of the loop, with state of its own.
 
 The loop, with every seam in its place::
 
@@ -16,6 +16,7 @@ The loop, with every seam in its place::
             hook.before_step(loop)              # gradients are whole, and not yet clipped
             clip, step
             hook.after_step(loop)
+            now and then: hook.before_measure(loop); measure on dev, keep the best; hook.after_measure(loop)
         hook.after_epoch(loop)
     hook.finish(loop)
 
@@ -48,17 +49,30 @@ SEAMS = (
     "before_step",
     "after_step",
     "after_epoch",
+    "before_measure",
+    "after_measure",
     "finish",
 )
 
 
 class Hook:
-    """A change to training. One file in ``training/regularizers`` is one regularizer, a hook chosen by name."""
+    """A change to training. One file in ``training/regularizers`` is one regularizer, a hook chosen by name.
+
+    Attributes
+    ----------
+    couples_rows
+        What a row adds depends on the rows beside it in a forward pass, so that a step can be cut into neither
+        micro-batches nor shares of several processes; both are refused.
+    changes_frozen
+        It works on token vectors or on layers that a frozen prefix would skip; then nothing is skipped.
+    """
 
     class Settings(Options):
         """Settings of the hook in the recipe; the value that would make it do nothing is refused."""
 
     name: ClassVar[str]
+    couples_rows: ClassVar[bool] = False
+    changes_frozen: ClassVar[bool] = False
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:
@@ -90,6 +104,12 @@ class Hook:
 
     def after_epoch(self, loop: Loop) -> None:
         """Run after each epoch."""
+
+    def before_measure(self, loop: Loop) -> None:
+        """Put the weights to be measured, and kept if they are the best, in the place of those that train."""
+
+    def after_measure(self, loop: Loop) -> None:
+        """Put the weights that train back."""
 
     def finish(self, loop: Loop) -> None:
         """Run once, when training is over."""

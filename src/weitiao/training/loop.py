@@ -12,13 +12,11 @@ resume
 reference
     without hooks, on whole batches, the weights equal those of the Hugging Face ``Trainer``.
 honesty
-    a loss that is not finite stops the run and names the rows.
+    a loss that is not finite names its rows, and moves no weight.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,34 +28,27 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from weitiao.data.batch import cut, epoch_order, steps_per_epoch
-from weitiao.errors import TrainingError
+from weitiao.data.batch import cut, epoch_order
+from weitiao.errors import RecipeError, TrainingError
+from weitiao.memory import free, ran_out
+from weitiao.models import STATES
+from weitiao.models.frozen import FrozenLayers
 from weitiao.randomness import derive_seed
 from weitiao.tasks.base import Features, Task
 from weitiao.training.checkpoint import Checkpoints, load_optimizer, optimizer_state
+from weitiao.training.devices import keep_fewer_activations
+from weitiao.training.health import watch
 from weitiao.training.hook import Hook
-from weitiao.training.optimizer import build_optimizer, rate_factor, set_rate
+from weitiao.training.optimizer import build_optimizer, measured_weights, set_rate
+from weitiao.training.position import Interrupt, Position, random_state, set_random_state
+from weitiao.training.processes import Processes
+from weitiao.training.schedule import rate_factor
 from weitiao.training.settings import TrainingSettings
 
 __all__ = ["Loop", "Outside", "Position"]
 
 Batch = dict[str, torch.Tensor]
-
-
-@dataclass
-class Position:
-    """Where training stands; with the tensors of a checkpoint, all that a resumed run needs."""
-
-    step: int = 0  # steps taken in all
-    epoch: int = 0
-    step_in_epoch: int = 0
-    loss: float = float("nan")  # of the last step
-    best_step: int = 0  # 0: not measured yet
-    best_score: float = float("nan")
-    since_best: int = 0  # measurements since the best
-    seconds: float = 0.0  # in all attempts
-    history: list[dict[str, float]] = field(default_factory=list)  # one entry a measurement on dev
-    done: bool = False
+_MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 
 
 @dataclass(frozen=True)
@@ -118,16 +109,29 @@ class Loop:
         self.task, self.train, self.settings, self.seed, self.hooks = task, train, settings, seed, hooks
         self.checkpoints, self.measure, self.report = outside.checkpoints, outside.measure, outside.report
         self.higher_is_better, self.accelerator = outside.higher_is_better, outside.accelerator
-        self.plain_model = model.to(self.accelerator.device)
+        self.processes = Processes()
+        self._refuse_to_cut(settings)
+        self._lengths, self._classes = train.lengths, task.classes(train.inputs)
+        self.plain_model: Any = model.to(self.accelerator.device)
+        if settings.gradient_checkpointing:
+            keep_fewer_activations(self.plain_model)
+        self.quiet = self._frozen_modules()
         self.learning_rate = settings.learning_rate or 5e-5  # the recipe always fills it
         optimizer = build_optimizer(model, settings, self.learning_rate)
         self.model, self.optimizer = self.accelerator.prepare(self.plain_model, optimizer)
-        self.steps_per_epoch = steps_per_epoch(len(train), settings.batch_size)
-        self.total_steps = min(self.steps_per_epoch * settings.epochs, settings.max_steps or 2**62)
-        self.position = Position()
+        steps = sum(len(self._order(epoch)) for epoch in range(settings.epochs))
+        self.total_steps = min(steps, settings.max_steps or steps)
+        for name in ("max_steps", "evaluate_steps"):
+            if (getattr(settings, name) or 0) > steps:
+                raise RecipeError(
+                    f"training.{name} is {getattr(settings, name)}, but the training has {steps} steps in all: it has "
+                    "no effect.",
+                    fix="Leave it out.",
+                )
+        self.position = Position(asked_micro=settings.micro_batch_size, micro_batch_size=settings.micro_batch_size)
         self.items = 0  # in the present window, over all processes
+        self.norm = float("nan")  # of the last gradient, before clipping
         self._best: Mapping[str, torch.Tensor] = {}
-        self._lengths = train.lengths
         self._interrupted = False
 
     def run(self) -> Position:
@@ -140,7 +144,7 @@ class Loop:
         KeyboardInterrupt
             After a checkpoint was written.
         """
-        torch.manual_seed(derive_seed(self.seed, "dropout"))
+        self._draw_from_here()
         self.resume()
         self.call("begin")
         saved_at = counted_at = time.monotonic()
@@ -153,10 +157,11 @@ class Loop:
                 now = time.monotonic()
                 self.position.seconds, counted_at = self.position.seconds + now - counted_at, now
                 due = now - saved_at >= self.settings.checkpoint_seconds
-                if due or self.position.done or self._interrupted:
+                due, interrupted = self.processes.any(due or self.position.done, self._interrupted)
+                if due or interrupted:
                     self.save()
                     saved_at = counted_at = time.monotonic()
-                if self._interrupted:
+                if interrupted:
                     raise KeyboardInterrupt
         self.call("finish")
         self._restore_best()
@@ -167,12 +172,17 @@ class Loop:
         here, started = self.position, time.perf_counter()
         order = self._order(here.epoch)
         rows = order[here.step_in_epoch]
-        rate = self.learning_rate * rate_factor(here.step, self.total_steps, self.settings)
+        rate = self.learning_rate * rate_factor(
+            here.step, self.total_steps, self.settings, [(int(step), score) for step, score in here.scores]
+        )
         set_rate(self.optimizer, rate)
-        here.loss = self.update(rows)
+        loss = self.update(rows)
+        if np.isfinite(loss) and np.isfinite(self.norm):
+            here.loss = loss
+            watch(here.health, here.step + 1, loss, self.norm, scale=self._loss_scale())
         here.step, here.step_in_epoch = here.step + 1, here.step_in_epoch + 1
         self.call("after_step")
-        epoch = here.epoch + here.step_in_epoch / len(order)
+        epoch = self._epochs_done()
         if here.step_in_epoch == len(order):
             here.epoch, here.step_in_epoch = here.epoch + 1, 0
             self.call("after_epoch")
@@ -182,7 +192,8 @@ class Loop:
                 "step": here.step,
                 "total": self.total_steps,
                 "epoch": epoch,
-                "loss": here.loss,
+                "loss": loss,
+                "gradient_norm": self.norm,
                 "learning_rate": rate,
                 "rows": len(rows),
                 "rows_per_second": len(rows) / (time.perf_counter() - started),
@@ -192,34 +203,70 @@ class Loop:
     def update(self, rows: np.ndarray) -> float:
         """Take one optimizer step on `rows`; return their mean loss, hooks' terms included.
 
-        Equal to one step on all of them joined into a single batch on a single device.
+        Equal to one step on all of them joined into a single batch on a single device, also where memory runs out
+        on the way and smaller micro-batches have to do.
         """
-        self.model.train()
-        window = self._window(rows)
-        for hook in self._having("before_batch"):
-            window = [(hook.before_batch(self, batch), share) for batch, share in window]
-        self.items = int(self._total(sum(self.task.items(batch) for batch, share in window if share)))
-        total = 0.0
-        for i, (batch, share) in enumerate(window):
-            last = i == len(window) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                outputs = self.forward(batch)
-                loss = share * self.task.loss(outputs, batch) / self.items
-                for hook in self._having("loss"):
-                    loss = loss + share * self.task.items(batch) / self.items * hook.loss(self, batch, outputs)
-                # DDP averages over processes, and we want their sum
-                self.accelerator.backward(loss * self.accelerator.num_processes)
-            total += loss.item()
-            self.call("after_backward", batch)
+        before = random_state()
+        while (loss := self._gradients(rows)) is None:  # memory ran out
+            self.optimizer.zero_grad()
+            free()
+            set_random_state(before)
+        scaled, limit = self.accelerator.scaler is not None, self.settings.clip_norm or float("inf")
+        if scaled:
+            self.accelerator.unscale_gradients()
         self.call("before_step")
-        total = self._total(total)
-        if not np.isfinite(total):
-            raise self._not_finite(total, rows)
-        if self.settings.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
+        clip = nn.utils.clip_grad_norm_ if scaled else self.accelerator.clip_grad_norm_
+        self.norm = float(clip(self.model.parameters(), limit))  # type: ignore[arg-type]
+        if np.isfinite(loss) and (np.isfinite(self.norm) or scaled):  # a scaler leaves a step that overflowed out
+            self.optimizer.step()
+        else:
+            self._not_finite(loss, rows)
         self.optimizer.zero_grad()
-        return total
+        return loss
+
+    def _gradients(self, rows: np.ndarray) -> float | None:
+        """Add up the gradient of the mean loss of `rows`, and return that loss; ``None`` if memory ran out."""
+        self.model.train()
+        for module in self.quiet:
+            module.training = False
+        micro = min(self.position.micro_batch_size or len(rows), len(rows))
+        try:
+            window = self._window(rows)
+            for hook in self._having("before_batch"):
+                window = [(hook.before_batch(self, batch), share) for batch, share in window]
+            self.items = int(self._total(sum(self.task.items(batch) for batch, share in window if share)))
+            return self._total(sum(self._backward(*part, last=part is window[-1]) for part in window))
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            self._halve(micro, error)
+        return None
+
+    def _backward(self, batch: Batch, share: float, *, last: bool) -> float:
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            outputs = self.forward(batch)
+            loss = share * self.task.loss(outputs, batch) / self.items
+            for hook in self._having("loss"):
+                loss = loss + share * self.task.items(batch) / self.items * hook.loss(self, batch, outputs)
+            # DDP averages over processes, and we want their sum
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.call("after_backward", batch)
+        return loss.item()
+
+    def _halve(self, micro: int, error: Exception) -> None:
+        """Go on with micro-batches of half the rows: the rows of a step, their order and its result stay."""
+        couples = [hook.name for hook in self.hooks if hook.couples_rows]
+        several = self.accelerator.num_processes > 1
+        if micro == 1 or couples or several:
+            why = f"{couples[0]} needs the rows of a step together" if couples else "a single row does not fit"
+            why = "with several processes it cannot be halved on the way" if several else why
+            raise TrainingError(
+                f"memory ran out at step {self.position.step + 1} with {micro} rows a forward pass, and {why}.",
+                fix="Set a smaller training.micro_batch_size, a smaller model.max_length, or "
+                "training.gradient_checkpointing to true.",
+            ) from error
+        self.position.micro_batch_size = (micro + 1) // 2
+        self.report({"event": "memory", "step": self.position.step, "micro_batch_size": (micro + 1) // 2})
 
     def forward(self, batch: Batch) -> Any:
         """Call the model; never with the targets, for the loss is ours."""
@@ -231,32 +278,36 @@ class Loop:
         here = self.position
         if self.measure is None:
             return
-        metrics = dict(self.measure(self.plain_model))
-        score = next(iter(metrics.values()))
-        here.history.append(
-            {"step": here.step, "epoch": here.step / self.steps_per_epoch, "loss": here.loss, **metrics}
-        )
-        better = score > here.best_score if self.higher_is_better else score < here.best_score
-        if here.best_step == 0 or better:
-            here.best_step, here.best_score, here.since_best = here.step, score, 0
-            self._best = {name: value.clone() for name, value in self._weights().items()}
-        else:
+        self.call("before_measure")
+        with measured_weights(self.optimizer):
+            metrics = self.processes.on_main(lambda: dict(self.measure(self.plain_model)))  # type: ignore[misc]
+            score = next(iter(metrics.values()))
+            better = score > here.best_score if self.higher_is_better else score < here.best_score
+            if here.best_step == 0 or better:
+                here.best_step, here.best_score, here.since_best = here.step, score, -1
+                self._best = {name: value.clone() for name, value in self._weights().items()}
             here.since_best += 1
+        self.call("after_measure")
+        here.scores.append([here.step, score if self.higher_is_better else -score])
+        here.history.append({"step": here.step, "epoch": self._epochs_done(), "loss": here.loss, **metrics})
         if self.settings.patience is not None and here.since_best >= self.settings.patience:
             here.done = True
         self.report({"event": "measured", "step": here.step, "best_step": here.best_step, **metrics})
 
     def save(self) -> None:
         """Write a checkpoint; a disk that is full costs the checkpoint, not the run."""
-        if self.checkpoints is None or not self.accelerator.is_main_process:
+        if self.checkpoints is None:
+            return
+        chance = self.processes.gather(random_state())
+        if not self.processes.main:
             return
         tensors: dict[str, Mapping[str, torch.Tensor]] = {
             "weights": self._weights(),
             "optimizer": optimizer_state(self.optimizer),
-            "random": {"cpu": torch.get_rng_state(), **_device_rng_state()},
         }
+        tensors |= {f"random-{rank}": state for rank, state in enumerate(chance)}
         tensors |= {f"hook-{i}": state for i, hook in enumerate(self.hooks) if (state := hook.state_dict())}
-        if self.position.best_step not in (0, self.position.step):
+        if self.position.best_step and not self._best_is_now():
             tensors["best"] = self._best
         try:
             self.checkpoints.write(self.position.step, tensors, asdict(self.position))
@@ -266,20 +317,27 @@ class Loop:
 
     def resume(self) -> None:
         """Go back to the newest whole checkpoint, if there is one."""
-        found = self.checkpoints.newest() if self.checkpoints else None
+        if self.checkpoints is None:
+            return
+        with self.processes.main_first():  # it removes what is torn
+            found = self.checkpoints.newest()
+        self.processes.agree(found and found[1]["step"], "the checkpoints")
         if found is None:
             return
         tensors, state = found
         torn = state.pop("torn")
         self.position = Position(**state)
+        if self.position.asked_micro != self.settings.micro_batch_size:  # the user chose another since
+            self.position.asked_micro = self.position.micro_batch_size = self.settings.micro_batch_size
         self._best = tensors.get("best", tensors["weights"])
         self._load(tensors["weights"])
         load_optimizer(self.optimizer, tensors.get("optimizer", {}))
         for i, hook in enumerate(self.hooks):
             hook.load_state_dict(tensors.get(f"hook-{i}", {}))
-        torch.set_rng_state(tensors["random"]["cpu"])  # last: nothing after this line draws
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([v for k, v in sorted(tensors["random"].items()) if k.startswith("cuda")])
+        if (chance := tensors.get(f"random-{self.processes.rank}")) is not None:
+            set_random_state(chance)  # last: nothing after this line draws
+        else:
+            self._draw_from_here()  # more processes than wrote it
         self.report({"event": "resumed", "step": self.position.step, "total": self.total_steps, "torn": torn})
 
     def call(self, seam: str, *args: Any) -> None:
@@ -297,14 +355,50 @@ class Loop:
 
     def _order(self, epoch: int) -> list[np.ndarray]:
         if getattr(self, "_order_of", None) != epoch:
-            self._steps = epoch_order(self._lengths, self.settings.batch_size, seed=self.seed, epoch=epoch)
+            how = self.settings
+            self._steps = epoch_order(
+                self._lengths,
+                how.batch_size,
+                seed=self.seed,
+                epoch=epoch,
+                classes=self._classes,
+                sampling=how.sampling,
+                batch_tokens=how.batch_tokens,
+            )
             self._order_of = epoch
         return self._steps
+
+    def _epochs_done(self) -> float:
+        here = self.position
+        return here.epoch + (here.step_in_epoch / len(self._order(here.epoch)) if here.step_in_epoch else 0)
+
+    def _draw_from_here(self) -> None:
+        """Seed dropout; each process has draws of its own, for it has rows of its own."""
+        rank, step = self.processes.rank, self.position.step
+        torch.manual_seed(derive_seed(self.seed, "dropout", *([rank, step] if rank else [])))
+
+    def _refuse_to_cut(self, settings: TrainingSettings) -> None:
+        for hook in self.hooks:
+            cut_up = settings.micro_batch_size and settings.micro_batch_size < settings.batch_size
+            if hook.couples_rows and (cut_up or self.accelerator.num_processes > 1):
+                raise RecipeError(
+                    f"the regularizer {hook.name} compares the rows of a step with each other, so a step cannot be "
+                    f"{'cut into micro-batches' if cut_up else 'shared by several processes'}.",
+                    fix="Leave training.micro_batch_size out." if cut_up else "Run it in one process.",
+                )
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        """Return what runs below all that trains: without dropout, it says the same of a row in every epoch."""
+        if any(hook.changes_frozen for hook in self.hooks):
+            return []
+        shortest = self.task.model_inputs(self.train.batch([int(self._lengths.argmin())]))
+        inputs = {k: v.to(self.accelerator.device) for k, v in shortest.items() if k != STATES}
+        return FrozenLayers.of(self.plain_model, inputs).quieten(inputs)
 
     def _window(self, rows: np.ndarray) -> list[tuple[Batch, float]]:
         """Return this process's micro-batches of a step, each with 1, or 0 where it only fills up."""
         processes, me = self.accelerator.num_processes, self.accelerator.process_index
-        micro = cut(rows, self.settings.micro_batch_size or self.settings.batch_size, processes)[me::processes]
+        micro = cut(rows, self.position.micro_batch_size or len(rows), processes)[me::processes]
         window = []
         for part in micro:
             share = 1.0 if len(part) else 0.0
@@ -323,6 +417,10 @@ class Loop:
             return value
         return self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device)).item()  # type: ignore[union-attr]
 
+    def _loss_scale(self) -> float | None:
+        scaler = self.accelerator.scaler
+        return None if scaler is None else scaler.get_scale()
+
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: p.detach() for name, p in self.plain_model.named_parameters() if p.requires_grad}
 
@@ -332,42 +430,39 @@ class Loop:
                 if parameter.requires_grad:
                     parameter.copy_(weights[name])
 
-    def _restore_best(self) -> None:
-        if self.position.best_step:
-            self._load(self._best)
+    def _best_is_now(self) -> bool:
+        """Whether the best weights are those that train: their copy need not be written a second time."""
+        now = self._weights()
+        return self.position.best_step == self.position.step and all(
+            torch.equal(now[k], v) for k, v in self._best.items()
+        )
 
-    def _not_finite(self, loss: float, rows: np.ndarray) -> TrainingError:
+    def _restore_best(self) -> None:
+        if not self.position.best_step:  # nothing was measured: the last are kept, as they would have been measured
+            with measured_weights(self.optimizer):
+                self._best = {name: value.clone() for name, value in self._weights().items()}
+        self._load(self._best)
+
+    def _not_finite(self, loss: float, rows: np.ndarray) -> None:
+        """Leave the step out, or stop, as the recipe says; the rows are named either way."""
         places = [str(self.train.places[i]) for i in rows]
         here = self.position
-        return TrainingError(
-            f"the loss is {loss} at step {here.step + 1} (epoch {here.epoch + 1}); "
+        here.skipped.append({"step": here.step + 1, "loss": str(loss), "rows": places})
+        in_a_row = sum(1 for i, s in enumerate(reversed(here.skipped)) if s["step"] == here.step + 1 - i)
+        if self.settings.not_finite == "skip" and in_a_row <= _MOST_SKIPPED:
+            self.report({"event": "skipped", **here.skipped[-1]})
+            return
+        what = f"the loss is {loss}" if not np.isfinite(loss) else f"the gradient's norm is {self.norm}"
+        raise TrainingError(
+            f"{what} at step {here.step + 1} (epoch {here.epoch + 1}); "
             f"the last finite loss was {here.loss:.4g}. "
             f"Rows of this step: {', '.join(places[:5])}{', ...' if len(places) > 5 else ''}.",
-            fix="Look at these rows, or run with a lower training.learning_rate in another folder.",
+            fix="Look at these rows, run with a lower training.learning_rate in another folder, or leave such steps "
+            "out with training.not_finite=skip.",
         )
 
     def _finishing_the_step_on_interrupt(self) -> Any:
-        return _Interrupt(self) if threading.current_thread() is threading.main_thread() else nullcontext()
+        return Interrupt(self._note_interrupt)
 
-
-class _Interrupt:
-    """The first Ctrl-C lets the step end and a checkpoint be written; the second stops at once."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-
-    def __enter__(self) -> None:
-        self.before = signal.signal(signal.SIGINT, self.note)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self.before)
-
-    def note(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self.before)
-        self.loop._interrupted = True
-
-
-def _device_rng_state() -> dict[str, torch.Tensor]:
-    if not torch.cuda.is_available():
-        return {}
-    return {f"cuda-{i:03d}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    def _note_interrupt(self) -> None:
+        self._interrupted = True

@@ -1,25 +1,35 @@
-"""What a frozen backbone says of each row, computed once.
+"""What the frozen part of a model says of each row, computed once and kept.
 
-The states are what the head reads: the hidden state at the pooled position, and the pooler's output where the
-architecture has one. A `StoredBackbone` in the backbone's place then gives them back, so that the stock model's
-own code, whatever its head is, runs on them.
+Two kinds of states. The *pooled* ones are what a head reads of the untuned backbone: the hidden state at the pooled
+position, and the pooler's output where the architecture has one; a `StoredBackbone` in the backbone's place gives
+them back, so that the stock model's own code, whatever its head is, runs on them. The *tokens'* states are what the
+last frozen layer says of each token; a batch that has them lets the model skip the frozen layers. One pass over the
+rows gives both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
+from weitiao import __version__
 from weitiao.data.batch import longest_first
+from weitiao.memory import in_memory
 from weitiao.models import parts
+from weitiao.models.frozen import FrozenLayers, call
 from weitiao.tasks.base import Features, Task
+from weitiao.training.hook import Hook
+from weitiao.training.store import TOKENS, Store, TokenStates, Writer
 
-__all__ = ["States", "StoredBackbone", "frozen_states"]
+__all__ = ["Reader", "States", "StoredBackbone", "plan", "probe"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,13 @@ class States:
         ``(rows, hidden)``, float32: the pooled last hidden state.
     pooler
         ``(rows, hidden)`` or ``None``: the output of the architecture's own pooler.
+    tokens
+        What the last frozen layer says of each token, on the disk; ``None`` if there is none, or no room.
     """
 
     hidden: torch.Tensor
     pooler: torch.Tensor | None
+    tokens: TokenStates | None = None
 
     def output(self, rows: slice, dtype: torch.dtype) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Return some rows as the backbone would, with one position each."""
@@ -60,40 +73,164 @@ class StoredBackbone(nn.Module):
         return self.current
 
 
-def frozen_states(
-    model: nn.Module,
-    task: Task,
-    features: Features,
-    *,
-    pooling: str,
-    batch_size: int = 64,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> States:
-    """Run the backbone once over the rows, without dropout, rows of like length together.
+def plan(
+    model: nn.Module, task: Task, features: Mapping[str, Features], hooks: Sequence[Hook], store: Store
+) -> tuple[int, str | None]:
+    """Return how many first layers of `model` are frozen, and ``None`` or why their states will not be kept.
 
     Parameters
     ----------
+    model
+        With what trains marked.
+    features
+        All rows whose states would be kept.
+    hooks
+        Of the training.
+    """
+    inputs = probe(task, features["train"])
+    frozen = FrozenLayers.of(model, inputs)
+    tokens = sum(int(rows.lengths.sum()) for rows in features.values())
+    below = [hook.name for hook in hooks if hook.changes_frozen]
+    why = f"the regularizer {below[0]} works below them" if below and frozen.depth else frozen.why_not(inputs)
+    config: Any = parts.backbone(model).config
+    return frozen.depth, why or store.why_no_room(tokens, config.get_text_config().hidden_size)
+
+
+def probe(task: Task, features: Features) -> dict[str, torch.Tensor]:
+    """Return model inputs of the shortest row and the longest: what is watched to know a model."""
+    lengths = features.lengths
+    return task.model_inputs(features.batch([int(lengths.argmin()), int(lengths.argmax())]))
+
+
+class Reader:
+    """Reads rows with the model as it was before tuning.
+
+    Parameters
+    ----------
+    model, task
+        The untuned model, and what it reads rows for.
     pooling
         Which position the head reads: ``cls``, ``mean`` or ``last``.
-    progress
-        Called after each batch with its number of rows.
+    depth
+        How many first layers no training moves; what the last of them says of each token is kept. 0: of none.
+    batch_size
+        Rows a forward pass.
+    base
+        Content hash of the pretrained weights: what kept states are found by. None keeps nothing.
+    store
+        Where states are kept.
     """
-    backbone = parts.backbone(model)
-    device = next(backbone.parameters()).device
-    batches, back = longest_first(features.lengths, batch_size)
-    hidden: list[torch.Tensor] = []
-    pooler: list[torch.Tensor] = []
-    was_training = backbone.training
-    backbone.eval()
-    with torch.inference_mode():
-        for rows in batches:
-            batch = features.batch(rows)
-            inputs = {k: v.to(device) for k, v in task.model_inputs(batch).items()}
-            out = backbone(**inputs)
-            hidden.append(parts.pool(out.last_hidden_state, inputs["attention_mask"], pooling).float().cpu())
-            if getattr(out, "pooler_output", None) is not None:
-                pooler.append(out.pooler_output.float().cpu())
-            progress(len(rows))
-    backbone.train(was_training)
-    index = torch.from_numpy(back)
-    return States(torch.cat(hidden)[index].clone(), torch.cat(pooler)[index].clone() if pooler else None)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        pooling: str,
+        *,
+        depth: int = 0,
+        batch_size: int = 64,
+        base: str | None = None,
+        store: Store | None = None,
+    ) -> None:
+        self.model, self.task, self.pooling, self.batch_size = model, task, pooling, batch_size
+        self.frozen = FrozenLayers(model, depth) if depth else None
+        self.store = store if base is not None and store and store.settings.frozen_states != "off" else None
+        self.facts = {"base": base, "batch_size": batch_size, "pooling": pooling, **_versions()}
+        self.computed = 0  # rows that the model had to read
+
+    def read(
+        self, features: Features, *, tokens: bool = True, progress: Callable[[int], None] = lambda rows: None
+    ) -> States:
+        """Return what the model says of the rows, from the disk where it was said before.
+
+        Parameters
+        ----------
+        tokens
+            With the tokens' states, if there are frozen layers.
+        progress
+            Called now and then with a number of rows that are done.
+        """
+        if self.store is None:
+            return self._pass(features, progress)
+        facts = self.facts | _contents(self.task, features)
+        pooled_at, tokens_at = self.store.key(kind="pooled", **facts), ""
+        pooled, kept = self._kept(pooled_at), None
+        if tokens and self.frozen is not None:
+            tokens_at = self.store.key(kind="tokens", depth=self.frozen.depth, dtype=str(self.store.dtype), **facts)
+            kept = self._kept_tokens(tokens_at, features)
+        if tokens_at and kept is None:
+            with self.store.writing(tokens_at) as folder:
+                writer = Writer(folder / TOKENS, self.store.dtype, features.lengths)
+                said = self._pass(features, progress, writer, pooled)
+                writer.close()
+                self.store.finish(folder, {"lengths": torch.from_numpy(features.lengths)}, {"hidden": writer.hidden})
+            kept = self._kept_tokens(tokens_at, features)
+        elif pooled is None:
+            said = self._pass(features, progress)
+        else:
+            said = pooled
+            progress(len(features))
+        if pooled is None:
+            with self.store.writing(pooled_at) as folder:
+                both = {"hidden": said.hidden, "pooler": said.pooler}
+                self.store.finish(folder, {name: value for name, value in both.items() if value is not None}, {})
+        return States(said.hidden, said.pooler, kept)
+
+    def _kept(self, key: str) -> States | None:
+        entry = self.store.open(key) if self.store else None
+        return States(entry[0]["hidden"], entry[0].get("pooler")) if entry else None
+
+    def _kept_tokens(self, key: str, features: Features) -> TokenStates | None:
+        entry = self.store.open(key) if self.store else None
+        if entry is None or self.store is None:
+            return None
+        return TokenStates(entry[2] / TOKENS, self.store.dtype, entry[1]["hidden"], features.lengths)
+
+    def _pass(
+        self,
+        features: Features,
+        progress: Callable[[int], None],
+        writer: Writer | None = None,
+        pooled: States | None = None,
+    ) -> States:
+        """Let the model read the rows; with `pooled` known, only as far as `writer` wants it."""
+        backbone = parts.backbone(self.model)
+        hidden: list[torch.Tensor] = []
+        pooler: list[torch.Tensor] = []
+        order: list[np.ndarray] = []
+        watching = self.frozen.reading(stop=pooled is not None) if writer and self.frozen else nullcontext(list)
+        device = next(backbone.parameters()).device
+        was_training = backbone.training
+        backbone.eval()
+        with watching as taken, torch.inference_mode():
+
+            def say(rows: np.ndarray) -> Any:
+                inputs = {k: v.to(device) for k, v in self.task.model_inputs(features.batch(rows)).items()}
+                return call(backbone, inputs), inputs["attention_mask"]
+
+            for rows, (out, mask) in in_memory(longest_first(features.lengths, self.batch_size)[0], say):
+                if writer is not None:
+                    writer.write(rows, taken()[0], mask)
+                if out is not None:
+                    hidden.append(parts.pool(out.last_hidden_state, mask, self.pooling).float().cpu())
+                    order.append(rows)
+                if out is not None and getattr(out, "pooler_output", None) is not None:
+                    pooler.append(out.pooler_output.float().cpu())
+                self.computed += len(rows)
+                progress(len(rows))
+        backbone.train(was_training)
+        if pooled is not None:
+            return pooled
+        back = torch.from_numpy(np.argsort(np.concatenate(order)))
+        return States(torch.cat(hidden)[back].clone(), torch.cat(pooler)[back].clone() if pooler else None)
+
+
+def _contents(task: Task, features: Features) -> dict[str, Any]:
+    """Return what the model reads of the rows, one array a name."""
+    names = list(task.model_inputs(features.inputs[0])) if len(features) else []
+    flat = {name: np.concatenate([np.atleast_1d(row[name]) for row in features.inputs]) for name in names}
+    return flat | {"lengths": features.lengths}
+
+
+def _versions() -> dict[str, str]:
+    return {"weitiao": __version__} | {name: version(name) for name in ("torch", "transformers")}

@@ -15,7 +15,7 @@ from trial import adapt, make, train, trial
 from weitiao.errors import ModelError
 from weitiao.methods.base import parameter_counts
 from weitiao.training.convex import solve
-from weitiao.training.prefix import frozen_states
+from weitiao.training.prefix import Reader
 
 Make = Callable[[str], Path]
 TASK = "classification"
@@ -72,7 +72,7 @@ def test_head_reaches_the_optimum_of_logistic_regression(tiny_bert):
     at = trial(TASK, tiny_bert, pooling="mean")
     method = make("methods", "head", {"C": [10.0]})
     model = method.apply(at.build(), seed=0)
-    features = frozen_states(model, at.task, at.features, pooling="mean").hidden.double().numpy()
+    features = Reader(model, at.task, "mean").read(at.features).hidden.double().numpy()
     features = (features - features.mean(0)) / features.std(0, ddof=1)
     adapt(method, model, at)
     ours = torch.tensor(at.logits(model)).softmax(-1).numpy()
@@ -85,7 +85,7 @@ def test_head_reaches_the_optimum_of_logistic_regression(tiny_bert):
 def test_head_is_not_moved_by_a_feature_that_never_changes(noise, tiny_bert):
     """Noise of float32 is no change either; scaled up to a spread of one it would decide the rest."""
     at, solved = trial(TASK, tiny_bert, pooling="mean"), []
-    states = frozen_states(at.build(), at.task, at.features, pooling="mean")
+    states = Reader(at.build(), at.task, "mean").read(at.features)
     for value in (0.0, 0.01):
         model = make("methods", "head", {"C": [1.0]}).apply(at.build(), seed=0)
         hidden = states.hidden.clone()

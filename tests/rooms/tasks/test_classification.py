@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
+from trial import adapt, make, trial
 from weitiao.data.table import Table
 from weitiao.errors import DataError, RecipeError
 from weitiao.models.find import find
@@ -120,12 +121,67 @@ def test_focal_loss_is_the_formula_of_its_source(gamma, weights):
         {"loss": "focal"},
         {"loss": "focal", "gamma": 0.5},
         {"loss": "focal", "gamma": 5.0, "class_weights": "balanced"},
+        {"logit_adjustment": 1.0},
+        {"logit_adjustment": 0.5, "loss": "focal"},
     ],
 )
 def test_gradient_is_checked_numerically(settings):
     task = learned(**settings)
     logits, targets = draw(n=6)
     assert torch.autograd.gradcheck(lambda z: loss(task, z, targets), logits.requires_grad_(True))
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_logit_adjustment_is_the_formula_of_its_source(tau):
+    """Menon et al., equation 10: log(1 + sum over y' of (pi_y' / pi_y)^tau * exp(z_y' - z_y))."""
+    task = learned(logit_adjustment=tau)
+    pi = [COUNTS[LABELS.index(label)] / 10 for label in task.labels]
+    logits, targets = draw(n=5)
+    by_hand = 0.0
+    for z, y in zip(logits.tolist(), targets.tolist(), strict=True):
+        by_hand += math.log1p(sum((pi[k] / pi[y]) ** tau * math.exp(z[k] - z[y]) for k in range(3) if k != y))
+    assert loss(task, logits, targets).item() == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_logit_adjustment_in_the_focal_loss_adjusts_its_p_too():
+    task = learned(logit_adjustment=1.0, loss="focal", gamma=2.0)
+    logits, targets = draw()
+    adjusted = logits + torch.tensor(task.state["log_shares"], dtype=logits.dtype)
+    torch.testing.assert_close(loss(task, logits, targets), loss(learned(loss="focal", gamma=2.0), adjusted, targets))
+
+
+def test_logit_adjustment_predicts_from_plain_logits():
+    logits = draw()[0].numpy()
+    assert learned(logit_adjustment=1.0).decode(logits) == learned().decode(logits)
+
+
+def test_logit_adjustment_bears_a_class_without_training_rows():
+    task = learned(logit_adjustment=1.0, labels=[*LABELS, "没有"])
+    assert task.state["log_shares"] == pytest.approx(np.log(np.array([6, 3, 1, 1]) / 11))
+    assert loss(task, *draw(classes=4)).isfinite()
+
+
+def test_logit_adjustment_of_equal_classes_changes_nothing():
+    even = [{"text": label, "label": label} for label in LABELS]
+    logits, targets = draw()
+    torch.testing.assert_close(
+        loss(learned(even, logit_adjustment=3.0), logits, targets), loss(learned(even), logits, targets)
+    )
+
+
+def test_logit_adjustment_reaches_what_is_solved_for_too(tiny_bert: Path):
+    """At the optimum the mean prediction is the share of a class; adjusted, the rarer class gets more than that."""
+
+    def solved(**settings: Any) -> torch.Tensor:
+        at = trial("classification", tiny_bert, settings)
+        method, model = make("methods", "head", {"C": [1.0]}), at.build()
+        model = method.apply(model, seed=0)
+        adapt(method, model, at)
+        return torch.from_numpy(at.logits(model)).softmax(-1).mean(0)
+
+    plain, adjusted = solved(), solved(logit_adjustment=1.0)
+    assert plain[0].item() == pytest.approx(5 / 9, abs=1e-3)  # negative: five rows of nine
+    assert 0.45 < adjusted[0].item() < plain[0].item() - 0.02
 
 
 def test_gradient_of_cross_entropy_is_softmax_minus_target():
@@ -195,6 +251,9 @@ def test_weight_of_an_unknown_label_is_refused():
         ({"class_weights": {"a": -1.0}}, "greater than 0"),
         ({"class_weights": {"a": float("nan")}}, "greater than 0|finite"),
         ({"class_weights": {}}, "at least 1"),
+        ({"logit_adjustment": 0.0}, "greater than 0"),
+        ({"logit_adjustment": float("inf")}, "finite"),
+        ({"logit_adjustment": 1.0, "class_weights": "balanced"}, "both make up for rare classes"),
         ({"labels": ["a"]}, "two or more"),
         ({"labels": ["a", "b", "a"]}, "each named once"),
     ],
@@ -279,6 +338,21 @@ def test_padding_changes_no_output(tiny_bert: Path):
         together = model(**task.model_inputs(features.batch([0, 1]))).logits[0]
         alone = model(**task.model_inputs(features.batch([0]))).logits[0]
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_its_classes_are_the_labels(tiny_bert: Path):
+    task, tokenizer = learned(), load_tokenizer(find(str(tiny_bert)))
+    classes = task.classes(task.encode(rows(), tokenizer, 16))
+    assert classes is not None
+    assert [task.labels[i] for i in classes] == [row["label"] for row in rows()]
+
+
+def test_a_task_says_why_its_texts_may_not_be_written_again():
+    class Spans(Classification):
+        augments = False
+
+    assert Classification().why_not_augment() is None
+    assert "places in the text" in str(Spans().why_not_augment())
 
 
 def test_label_names_speak_unless_they_are_numbers():

@@ -1,0 +1,190 @@
+"""States of rows on the disk, found again by what they were computed from.
+
+An entry is a folder named after the hash of all that decides its content: the model's weights, the tokens of the
+rows in their order, the layer, the precision, the batch size and the versions of the libraries. It is written aside
+and renamed when it is whole, so that a killed run leaves none that is torn. The tokens' states lie row after row in
+one plain file, of which only the rows of a batch are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from weitiao.files import flush, write_json
+from weitiao.models.packaged import cache_folder
+from weitiao.training.settings import CacheSettings
+
+__all__ = ["TOKENS", "Store", "TokenStates", "Writer"]
+
+TOKENS = "tokens.bin"  # the file of an entry that holds its tokens' states
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_GIB = 1 << 30
+_ABANDONED_S = 86_400  # an entry is written in less
+
+
+class TokenStates:
+    """The states of the tokens of all rows, ``(tokens, hidden)``, in a file.
+
+    Parameters
+    ----------
+    path, dtype, hidden
+        Where they are, and of what shape.
+    lengths
+        Tokens a row, ``(rows,)``.
+    """
+
+    def __init__(self, path: Path, dtype: torch.dtype, hidden: int, lengths: np.ndarray) -> None:
+        self.path, self.dtype, self.hidden = path, dtype, hidden
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        self._row_bytes = hidden * dtype.itemsize
+        self._file = path.open("rb")  # stays readable should another run clear the cache meanwhile
+
+    def __call__(self, rows: Sequence[int], attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the states of some rows, float32, ``(rows, length, hidden)``, zero where there is padding."""
+        pieces = bytearray()
+        for row in rows:
+            start, end = (int(self.starts[i]) for i in (row, row + 1))
+            pieces += os.pread(self._file.fileno(), (end - start) * self._row_bytes, start * self._row_bytes)
+        tokens = torch.frombuffer(pieces, dtype=self.dtype).view(-1, self.hidden)
+        states = torch.zeros(*attention_mask.shape, self.hidden)
+        states[attention_mask.bool()] = tokens.float()
+        return states
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):
+            self._file.close()
+
+
+class Writer:
+    """Takes the states of rows in any order."""
+
+    def __init__(self, path: Path, dtype: torch.dtype, lengths: np.ndarray) -> None:
+        self._file, self._dtype = path.open("wb"), dtype
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.hidden = 0
+
+    def write(self, rows: np.ndarray, states: torch.Tensor, attention_mask: torch.Tensor) -> None:
+        """Write what was said of some rows, ``(rows, length, hidden)``."""
+        self.hidden = states.shape[-1]
+        size = self.hidden * self._dtype.itemsize
+        for i, row in enumerate(rows):
+            tokens = states[i, attention_mask[i].bool()].to("cpu", self._dtype).contiguous()
+            os.pwrite(self._file.fileno(), tokens.view(torch.uint8).numpy().data, int(self._starts[row]) * size)
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
+
+
+class Store:
+    """The entries there are, in a folder.
+
+    Parameters
+    ----------
+    settings
+        How much they may fill.
+    folder
+        The cache's own when left out.
+    """
+
+    def __init__(self, settings: CacheSettings, folder: Path | None = None) -> None:
+        self.settings, self.folder = settings, folder or cache_folder() / "states"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What tokens' states are kept in."""
+        return _DTYPES[self.settings.frozen_states]
+
+    def why_no_room(self, tokens: int, hidden: int) -> str | None:
+        """Return ``None`` if the states of so many tokens may be kept, or a sentence."""
+        if self.settings.frozen_states == "off":
+            return "cache.frozen_states is off"
+        need = tokens * hidden * self.dtype.itemsize
+        if need > self.settings.limit_gib * _GIB:
+            return f"the states would fill {need / _GIB:.2g} GiB, more than cache.limit_gib {self.settings.limit_gib:g}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if need > 0.9 * free:
+            return f"the states would fill {need / _GIB:.2g} GiB of the {free / _GIB:.2g} GiB that the disk has free"
+        return None
+
+    @staticmethod
+    def key(**facts: Any) -> str:
+        """Return the name of the entry that these facts decide; arrays count by their bytes."""
+        digest = hashlib.sha256()
+        for name, value in sorted(facts.items()):
+            plain = value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value, sort_keys=True).encode()
+            digest.update(name.encode() + b"\0" + hashlib.sha256(plain).digest())
+        return digest.hexdigest()[:40]
+
+    def open(self, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path] | None:
+        """Return the tensors and facts of an entry, and its folder; ``None`` if there is none that can be read."""
+        folder = self.folder / key
+        try:
+            facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+            tensors = load_file(folder / "rows.safetensors")
+            os.utime(folder)  # the longest unused go first
+        except (OSError, ValueError):
+            return None
+        return tensors, facts, folder
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[Path]:
+        """Give a folder to write an entry into; it is there when the block ends, and not before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
+        try:
+            yield aside
+            for file in aside.iterdir():
+                flush(file)
+            with contextlib.suppress(OSError):  # another run wrote the same meanwhile
+                aside.rename(self.folder / key)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        self._make_room(keep=key)
+
+    @staticmethod
+    def finish(folder: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        """Write what belongs to an entry beside the tokens' states."""
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "rows.safetensors")
+        write_json(folder / "facts.json", dict(facts))
+
+    def _make_room(self, keep: str) -> None:
+        """Remove what killed runs left, then the longest unused entries, until the rest is within the limit."""
+        sizes: dict[Path, int] = {}
+        for entry in sorted(self.folder.iterdir(), key=_age, reverse=True):
+            if entry.name.startswith("."):
+                if _age(entry) > _ABANDONED_S:
+                    shutil.rmtree(entry, ignore_errors=True)
+                continue
+            with contextlib.suppress(OSError):  # another run removes it at this moment
+                sizes[entry] = sum(file.stat().st_size for file in entry.iterdir())
+        for entry in list(sizes):
+            if sum(sizes.values()) > self.settings.limit_gib * _GIB and entry.name != keep:
+                shutil.rmtree(entry, ignore_errors=True)
+                sizes.pop(entry)
+
+
+def _age(entry: Path) -> float:
+    try:
+        return time.time() - entry.stat().st_mtime
+    except OSError:
+        return 0.0
