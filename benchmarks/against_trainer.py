@@ -215,7 +215,7 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
 
     folder = Path(job["folder"])
     training = {key: job[key] for key in ("epochs", "batch_size")}
-    training["learning_rate"] = RATES[job["method"]]
+    training["learning_rate"] = training["head_learning_rate"] = RATES[job["method"]]  # the Trainer has one for all
     if job["method"] == "head":
         training = {}  # solved: epochs, batches and rates would be refused
     recipe = weitiao.Recipe(

@@ -5,7 +5,9 @@
 
 What is timed, in a process of its own each, after imports: tokenizing, opening the model, computing and keeping what
 frozen layers say, training with a measurement on dev after each epoch, and the logits of test. Checks, baselines,
-report and bundle are no part of it, and neither is anything kept by a run before: the cache is a fresh folder.
+report and bundle are no part of it, and neither is anything kept by a run before: the cache is a fresh folder. With
+`full` no layer is frozen; a run then still reads all rows once with the untuned model, for its report, which is left
+out here as the Trainer gives none. Both keep the best weights on the disk whenever dev finds better ones.
 
 Both sides train the same object: the model that weitiao's task and method build. The Trainer comes in two forms, as
 it is (`plain`), and with rows of like length in a batch (`grouped`), its best setting here. A pair is one run of each.
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,6 +149,7 @@ def _one_side(job: dict[str, Any], side: str) -> dict[str, Any]:
     find(job["model"])  # a package's files are found and hashed once on a machine
     with tempfile.TemporaryDirectory() as folder:
         run = Run(_recipe(job), Path(folder), show=False)
+        run.job = job  # type: ignore[attr-defined]
         tables = _read(run)
         wall, cpu = time.perf_counter(), time.process_time()
         logits = _ours(run, tables) if side == "ours" else _trainer(run, tables, side, Path(folder))
@@ -162,6 +166,7 @@ def _recipe(job: dict[str, Any]) -> Any:
     settings, rate = METHODS[job["method"]]
     folder = Path(job["folder"])
     training = {"epochs": job["epochs"], "batch_size": job["batch_size"], "learning_rate": rate}
+    training["head_learning_rate"] = rate  # the Trainer has one for all
     return weitiao.Recipe(
         data={split: str(folder / f"{split}.jsonl") for split in ("train", "dev", "test")},
         model={"name": job["model"], "max_length": job["max_length"]},
@@ -214,13 +219,12 @@ def _trainer(run: Any, tables: dict[str, Any], side: str, folder: Path) -> Any:
     from transformers import Trainer, TrainingArguments
 
     pretrained, tokenizer, features, pooling = _encoded(run, tables)
-    how, rate = run.recipe.training, METHODS[run.recipe.method.name][1]
+    how, rate = SimpleNamespace(**run.job), METHODS[run.recipe.method.name][1]
     model = run.method.apply(run._build(pretrained, pooling, 0), seed=0)
     steps = how.epochs * math.ceil(len(features["train"]) / how.batch_size)
-    epochs = how.epochs if run.recipe.method.name != "head" else 10
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
-        num_train_epochs=epochs,
+        num_train_epochs=how.epochs,
         per_device_train_batch_size=how.batch_size,
         per_device_eval_batch_size=64,
         learning_rate=rate,

@@ -33,7 +33,9 @@ _MEMBERS = {
     "training.optimizer": ("optimizers", "How a gradient becomes a step."),
     "training.schedule": ("schedules", "How the rate rises and falls."),
 }
-_SECTIONS = ("data", "model", "task", "method", "augmentation", "regularizers", "training", "evaluation", "cache")
+_SECTIONS = (
+    "data", "model", "task", "method", "augmentation", "regularizers", "training", "evaluation", "cache", "resources",
+)  # fmt: skip
 
 
 def pages() -> dict[str, str]:

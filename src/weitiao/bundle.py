@@ -150,7 +150,7 @@ class Bundle:
                 fix="Install the weitiao that wrote it: see versions in bundle.json.",
             )
         try:
-            self.recipe = Recipe.load(self.folder / "recipe.yaml")
+            self.recipe = Recipe.load_trained(self.folder / "recipe.yaml")
             self.task: Task = self.recipe.task.make("tasks", self.facts["task"]["state"])
             self.method: Method = self.recipe.method.make("methods")
             self.text_fields: tuple[str, ...] = tuple(self.facts["text_fields"])
@@ -158,7 +158,7 @@ class Bundle:
             self.temperature: float = self.facts["temperature"]
         except RecipeError as error:
             raise BundleError(f"its recipe cannot be read: {error}", where=self.folder) from error
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"was edited: bundle.json lacks {error}.", where=self.folder) from error
         self.verified: float | None = None  # largest difference of the reference rows
         if verify:

@@ -118,6 +118,10 @@ def run(
     from weitiao.run import run as execute
 
     bundle = execute(read, folder, show=not quiet)
+    from weitiao.training.processes import Processes
+
+    if not Processes().main:  # one of several tells
+        return
     report = bundle.report
     if as_json:
         _print_json({"bundle": str(bundle.folder), "line": report.line, "report": str(folder / "report.html")})

@@ -7,8 +7,10 @@ codes, and each message is asserted by a test that reads its words.
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "BundleError",
@@ -40,6 +42,10 @@ class WeitiaoError(Exception):
         self.what, self.where, self.fix = what, where, fix
         place = f"{where}: " if where is not None else ""
         super().__init__(f"{place}{what}{' ' + fix if fix else ''}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it travel between processes, whatever its constructor takes."""
+        return copyreg.__newobj__, (type(self), str(self)), self.__dict__  # type: ignore[attr-defined]
 
 
 class RecipeError(WeitiaoError, ValueError):

@@ -9,9 +9,19 @@ from typing import TypeVar
 
 import numpy as np
 
+from weitiao.errors import TrainingError
+
 __all__ = ["free", "in_memory", "ran_out"]
 
-_SAID = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory", "failed to allocate")
+_SAID = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "not enough memory",
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+)
 T = TypeVar("T")
 
 
@@ -35,7 +45,7 @@ def in_memory(batches: Iterable[np.ndarray], run: Callable[[np.ndarray], T]) -> 
 
     Raises
     ------
-    MemoryError
+    TrainingError
         A single row does not fit; the first error is its cause.
     """
     most = sys.maxsize
@@ -59,5 +69,5 @@ def _try(run: Callable[[np.ndarray], T], rows: np.ndarray) -> tuple[T] | None:
         if not ran_out(error):
             raise
         if len(rows) == 1:
-            raise MemoryError("memory ran out on a single row; shorten rows with model.max_length") from error
+            raise TrainingError("memory ran out on a single row.", fix="Set a smaller model.max_length.") from error
         return None

@@ -12,6 +12,7 @@ import ast
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -157,7 +158,11 @@ def _import_file(path: Path, family: str) -> ModuleType:
         raise UnknownName(f"{path} cannot be imported.", fix="It must be a Python source file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic and pickle-free dataclasses look the module up by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise RecipeError(f"cannot be imported: {type(error).__name__}: {error}.", where=f"{path}:{line}") from error
     return module
 
 

@@ -18,12 +18,12 @@ class Listeners:
     Parameters
     ----------
     folder
-        Where ``events.jsonl`` and ``tensorboard/`` are written.
+        Where ``events.jsonl`` and ``tensorboard/`` are written; ``None``: nowhere.
     show
         Whether to draw in the terminal (on standard error, so that a pipe of standard output stays clean).
     """
 
-    def __init__(self, folder: Path, *, show: bool) -> None:
+    def __init__(self, folder: Path | None, *, show: bool) -> None:
         self.folder = folder
         self._show = show
         self._file: TextIO | None = None
@@ -33,10 +33,11 @@ class Listeners:
         self._screen: _Screen | None = None
 
     def __enter__(self) -> Listeners:
-        path = self.folder / "events.jsonl"
-        if path.is_file():
-            _drop_torn_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        if self.folder:
+            path = self.folder / "events.jsonl"
+            if path.is_file():
+                _drop_torn_line(path)
+            self._file = path.open("a", encoding="utf-8")
         if self._show:
             self._screen = _Screen()
         return self
@@ -62,15 +63,16 @@ class Listeners:
             self._failed = True
 
     def _record(self, event: dict[str, Any]) -> None:
-        if self._file:
-            line = {"time": round(time.time(), 3), **event}
-            self._file.write(json.dumps(line, ensure_ascii=False, default=float) + "\n")
-            self._file.flush()
+        if self._file is None or self.folder is None:
+            return
+        line = {"time": round(time.time(), 3), **event}
+        self._file.write(json.dumps(line, ensure_ascii=False, default=float) + "\n")
+        self._file.flush()
         if event["event"] == "training":  # each seed of a run has a board of its own
             self._close_board()
             self._seed = event.get("seed", 0)
         if event["event"] in ("step", "measured"):
-            self._draw_board(event)
+            self._draw_board(event, self.folder)
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -82,12 +84,12 @@ class Listeners:
         with self._screen.task(name, total) as advance:
             yield advance
 
-    def _draw_board(self, event: dict[str, Any]) -> None:
+    def _draw_board(self, event: dict[str, Any], folder: Path) -> None:
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = self.folder / "tensorboard" / f"seed-{self._seed}"
-            self._board = SummaryWriter(str(folder), purge_step=event["step"])
+            board = folder / "tensorboard" / f"seed-{self._seed}"
+            self._board = SummaryWriter(str(board), purge_step=event["step"])
         group = "training" if event["event"] == "step" else "dev"
         for key, value in event.items():
             if isinstance(value, float):
@@ -104,6 +106,12 @@ def _drop_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         whole = file.read().rfind(b"\n") + 1
         file.truncate(whole)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Screen:
@@ -167,10 +175,26 @@ class _Screen:
 
     def _training(self, event: dict[str, Any]) -> None:
         share = event["trainable"] / event["parameters"]
-        self._print(f"training  {event['trainable']:,} of {event['parameters']:,} parameters ({share:.1%})")
+        self._print(f"training  {event['trainable']:,} of {event['parameters']:,} parameters ({share:.2%})")
         if self.training is not None:
             self.progress.remove_task(self.training)
         self.training = None
+
+    def _estimate(self, event: dict[str, Any]) -> None:
+        need, free = sum(event["memory_mib"].values()), event["free_mib"]
+        each = ", ".join(f"{name} {mib:,.0f}" for name, mib in event["memory_mib"].items())
+        self._print(f"estimate  about {need:,.0f} MiB ({each}), about {_time(event['seconds'])} of training")
+        if free is not None and need > free:
+            self.warn(f"{free:,.0f} MiB are free: batches will be cut when memory runs out.")
+
+    def _not_kept(self, event: dict[str, Any]) -> None:
+        self.warn(f"{event['rows']}: {event['reason']}. It is computed again when it is needed.")
+
+    def _memory(self, event: dict[str, Any]) -> None:
+        self.warn(f"memory ran out; going on with {event['micro_batch_size']} rows a forward pass. The result stays.")
+
+    def _skipped(self, event: dict[str, Any]) -> None:
+        self.warn(f"step {event['step']:,} is left out: its loss or gradient is not finite ({event['rows'][0]}, ...).")
 
     def _step(self, event: dict[str, Any]) -> None:
         note = (
@@ -189,7 +213,8 @@ class _Screen:
         self._print(f"dev       step {event['step']:,}  {values}{best}")
 
     def _solved(self, event: dict[str, Any]) -> None:
-        values = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if isinstance(v, float) and k != "C")
+        told = {k: v for k, v in event.items() if isinstance(v, float) and k not in ("C", "iterations", "converged")}
+        values = "  ".join(f"{k} {v:.4f}" for k, v in told.items()) + ("" if event["converged"] else "  not converged")
         self._print(f"dev       C {event['C']:g}  {values}")
 
     def _resumed(self, event: dict[str, Any]) -> None:
@@ -201,7 +226,6 @@ class _Screen:
 
     def _tested(self, event: dict[str, Any]) -> None:
         self._print(f"test      {event['line']}")
-        self._print(f"          {event['headline']}")
 
     def _done(self, event: dict[str, Any]) -> None:
         self._print(f"bundle    {event['bundle']} (verified; largest difference {event['verified']:.1e})")

@@ -20,7 +20,7 @@ from weitiao.data.prepare import DataSettings
 from weitiao.errors import RecipeError, UnknownName, did_you_mean
 from weitiao.plugins import Member, Options, as_member, find, names
 from weitiao.training.hook import Hook
-from weitiao.training.settings import CacheSettings, TrainingSettings
+from weitiao.training.settings import CacheSettings, ResourceSettings, TrainingSettings
 
 __all__ = ["DEFAULTS", "DataSettings", "EvaluationSettings", "Member", "ModelSettings", "Recipe"]
 
@@ -42,6 +42,7 @@ _NO_RESULT = {
     "training.gradient_checkpointing",
     "training.checkpoint_seconds",
     "cache.limit_gib",
+    *(f"resources.{name}" for name in ResourceSettings.model_fields),
 }
 # place in the recipe -> the setting that a lone value stands for
 _SHORT = {("data",): "train", ("model",): "name"} | {place: "name" for place in _MEMBERS if place not in _LISTS}
@@ -91,6 +92,7 @@ class _Sections(Options):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     cache: CacheSettings = CacheSettings()
+    resources: ResourceSettings = ResourceSettings()
     seed: int = Field(
         default=0, ge=0, description="decides splits, order, new weights, dropout and resampling, each by name"
     )
@@ -99,7 +101,8 @@ class _Sections(Options):
     def _no_idle_section(self) -> _Sections:
         method = find("methods", self.method.name)
         if method.trains != "gradient":
-            plain = TrainingSettings.model_validate({"learning_rate": method.learning_rate})
+            rates = {"learning_rate": method.learning_rate, "head_learning_rate": method.head_learning_rate}
+            plain = TrainingSettings.model_validate(rates)
             idle = [f"training.{k}" for k, v in self.training if v != getattr(plain, k)]
             idle += ["regularizers"] if self.regularizers else []
             idle += ["model.dropout"] if self.model.dropout is not None else []
@@ -158,6 +161,20 @@ class Recipe(_Sections):
         except UnicodeDecodeError as error:
             raise RecipeError("is not UTF-8.", where=path, fix="Save it as UTF-8.") from error
         return cls._from_text(text, str(path), overrides)
+
+    @classmethod
+    def load_trained(cls, path: Path) -> Recipe:
+        """Read the recipe of a bundle, without the members named by a file that training alone needed."""
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for place in _MEMBERS:
+            group = raw
+            for section in place[:-1]:
+                group = group[section]
+            if place in _LISTS:
+                group[place[-1]] = [member for member in group[place[-1]] if not member["name"].endswith(".py")]
+            elif len(place) > 1 and group[place[-1]]["name"].endswith(".py"):
+                del group[place[-1]]
+        return cls._from_text(yaml.safe_dump(raw, allow_unicode=True), str(path), ())
 
     @classmethod
     def _from_text(cls, text: str, name: str, overrides: Sequence[str]) -> Recipe:
@@ -250,8 +267,9 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     for place, family in _MEMBERS.items():
         group, last = values, place[-1]
         for section in place[:-1]:
-            group[section] = dict(group[section]) if isinstance(group.get(section), Mapping) else group.get(section)
-            group = group[section] or {}
+            if isinstance(group.get(section), Mapping):
+                group[section] = dict(group[section])
+            group = group.get(section) or {}
         if not isinstance(group, dict) or last not in group:
             continue
         items = group[last] if place in _LISTS else [group[last]]
@@ -266,8 +284,12 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         group[last] = members if place in _LISTS else members[0]
     method = values["method"]
     training = values.get("training") or {}
-    if isinstance(method, Member) and isinstance(training, dict) and training.get("learning_rate") is None:
-        values["training"] = {**training, "learning_rate": find("methods", method.name).learning_rate}
+    if isinstance(method, Member) and isinstance(training, dict):
+        own = find("methods", method.name)
+        for rate in ("learning_rate", "head_learning_rate"):
+            if training.get(rate) is None:
+                training = {**training, rate: getattr(own, rate)}
+        values["training"] = training
     return values, problems
 
 

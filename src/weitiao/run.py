@@ -14,29 +14,32 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from weitiao import __version__
 from weitiao import bundle as bundles
 from weitiao.bundle import Bundle, Contents
 from weitiao.card import model_card
+from weitiao.cluster import in_workers
 from weitiao.data.augment import Context, augment
 from weitiao.data.check import run_checks
 from weitiao.data.checks.base import CheckInput
 from weitiao.data.prepare import Prepared, prepare
 from weitiao.data.table import Table
-from weitiao.errors import RecipeError, TrainingError
+from weitiao.errors import RecipeError, TrainingError, WeitiaoError
 from weitiao.evaluation.breakdown import slice_rows
 from weitiao.evaluation.calibration import fit_temperature, softmax
 from weitiao.evaluation.comparison import suited
@@ -60,10 +63,12 @@ from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features
 from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.devices import accelerator
+from weitiao.training.devices import precision
+from weitiao.training.estimate import estimate
 from weitiao.training.loop import Loop, Outside
 from weitiao.training.position import Position
-from weitiao.training.prefix import Reader, States, plan, probe
+from weitiao.training.prefix import Reader, States, plan, probe, probe_rows
+from weitiao.training.processes import Processes
 from weitiao.training.store import Store
 
 __all__ = ["Run", "Trained", "run"]
@@ -91,7 +96,22 @@ def run(recipe: Recipe, folder: str | Path = "runs/run", *, show: bool = True) -
     DataError, ModelError, TrainingError
         The data, the model or the training does not allow it; what was finished is kept.
     """
-    return Run(recipe, Path(folder), show=show).execute()
+    if recipe.resources.cluster == "local":
+        return Run(recipe, Path(folder), show=show).execute()
+    job = {"recipe": recipe.dump(), "folder": str(Path(folder).absolute()), "here": str(Path.cwd()), "show": show}
+    if (stopped := in_workers(_work, job, recipe.resources)) is not None:
+        raise stopped
+    return Bundle(folder)
+
+
+def _work(job: dict[str, Any]) -> WeitiaoError | None:
+    """Do the run of a job in a worker of a cluster; what the user has to mend is returned, and not tried again."""
+    os.chdir(job["here"])  # paths of a recipe are relative to it
+    try:
+        Run(Recipe(**job["recipe"]), Path(job["folder"]), show=job["show"]).execute()
+    except WeitiaoError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True)
@@ -136,6 +156,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: Path, *, show: bool = True) -> None:
         self.recipe, self.folder, self.show = recipe, folder, show
+        self.processes = Processes()
         self.task = recipe.task.make("tasks")
         self.method = recipe.method.make("methods")
         self.main_metric = recipe.evaluation.main_metric or self.task.main_metric
@@ -143,24 +164,40 @@ class Run:
         self.metrics = {name: find_member("metrics", name)() for name in dict.fromkeys((self.main_metric, *names))}
 
     def execute(self) -> Bundle:
-        """Do the seven steps."""
-        with self._claimed(), Listeners(self.folder, show=self.show) as self.tell:
-            if (self.folder / "bundle" / "bundle.json").is_file():
-                return self.finish()
-            data = self.read()
-            material = self.prepare(data)
-            self._remember(data, material.pretrained)
-            best, scores = None, []
-            for number in range(self.recipe.training.seeds):
-                trained = self.train(material, number)
-                scores.append(self._measure(trained.test, material.targets("test"))[self.main_metric])
-                if best is None or trained.score > best.score:
-                    best = trained  # the others' models are let go
+        """Do the seven steps; of several processes only the main one does more than its share of the training."""
+        with ExitStack() as held:
+            self.processes.on_main(lambda: held.enter_context(self._claimed()))
+            heard = self.folder if self.processes.main else None
+            self.tell = held.enter_context(Listeners(heard, show=self.show and self.processes.main))
+            self.processes.agree(self.recipe.fingerprint, "the recipes")
+            if not self.processes.on_main((self.folder / "bundle" / "bundle.json").is_file):
+                self._make()
+            return self.finish()
+
+    def _make(self) -> None:
+        """Do all but the last half step: the folder holds a bundle when this is done."""
+        data = self.read()
+        material = self.prepare(data)
+        self.processes.on_main(lambda: self._remember(data, material.pretrained))
+        if self.processes.count > 1:
+            values = [np.ravel(value) for row in material.features["train"].inputs for value in row.values()]
+            rows = Store.key(rows=np.concatenate(values))
+            self.processes.agree((rows, data.fingerprints, material.pretrained.content_hash), "the rows or the models")
+        best, scores = None, []
+        for number in range(self.recipe.training.seeds):
+            trained = self.train(material, number)
+            if trained is None:  # not the main process
+                continue
+            scores.append(self._measure(trained.test, material.targets("test"))[self.main_metric])
+            if best is None or trained.score > best.score:
+                best = trained  # the others' models are let go
+
+        def account() -> None:
             if best is None:
                 raise TrainingError("nothing was trained.")
-            report = self.test(material, best, scores)
-            self.hand_over(material, best, report)
-            return self.finish()
+            self.hand_over(material, best, self.test(material, best, scores))
+
+        self.processes.on_main(account)
 
     def read(self) -> Prepared:
         """Step 1: read, map and split the rows; learn the labels from train."""
@@ -171,7 +208,8 @@ class Run:
             data = data.without(self.task.accepts)
             for column in self.recipe.evaluation.slices:
                 slice_rows(data.splits.test, column)  # raises now what would be raised after training
-            self._account_for(data)
+            if self.processes.main:
+                self._account_for(data)
         splits = {name: len(table) for name, table in data.tables.items()}
         self.tell({"event": "data", "rows_in": data.rows_in, "splits": splits, "set_aside": data.reasons})
         return data
@@ -190,7 +228,8 @@ class Run:
         max_length = chosen.max_length or pretrained.max_length
         with self.tell.phase("checking"):
             texts, label = self._text_fields(data), self._label_field()
-            findings = run_checks(CheckInput(data.tables, texts, label, tokenizer, max_length)).findings
+            told = CheckInput(data.tables, texts, label, tokenizer, max_length)
+            findings = run_checks(told).findings if self.processes.main else []  # nobody reads the others'
         pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
         tables = dict(data.tables)
         if self.recipe.augmentation:
@@ -235,10 +274,7 @@ class Run:
         """Let the untuned model read every row once, and keep what training will not have to compute again."""
         store, depth = Store(self.recipe.cache), 0
         if self.method.trains == "gradient":
-            marked = self.method.apply(self._build(pretrained, pooling, self.recipe.seed), seed=self.recipe.seed)
-            splits = {name: rows for name, rows in features.items() if name in ("train", "dev", "test")}
-            hooks = [member.make("regularizers") for member in self.recipe.regularizers]
-            depth, why_not = plan(marked, self.task, splits, hooks, store)
+            depth, why_not = self.processes.on_main(lambda: self._frozen_depth(pretrained, pooling, features, store))
             self.tell({"event": "frozen", "layers": depth, "kept": why_not is None, "reason": why_not})
             depth = 0 if why_not else depth
         reader = Reader(
@@ -250,14 +286,29 @@ class Run:
             base=pretrained.content_hash,
             store=store,
         )
-        states = {}
-        for name, rows in features.items():
-            with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
-                states[name] = reader.read(rows, tokens=name != "labels", progress=advance)
+        states, kept = {}, _kept_splits(store)
+        with self.processes.main_first(of_machine=True):  # the others find on the disk what it has read
+            for name, rows in features.items() if self.processes.main or depth else ():
+                with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
+                    states[name] = reader.read(rows, tokens=name in kept, progress=advance)
+                if reader.trouble:
+                    self.tell({"event": "not_kept", "rows": name, "reason": reader.trouble})
         return states
 
-    def train(self, material: Material, number: int) -> Trained:
-        """Step 4: train with the seed of this number; the best weights meet dev and, once, test."""
+    def _frozen_depth(
+        self, pretrained: Pretrained, pooling: str, features: Mapping[str, Features], store: Store
+    ) -> tuple[int, str | None]:
+        """Return how many layers nothing will train, and why what they say cannot be kept, if so."""
+        seed, names = self.recipe.seed, _kept_splits(store)
+        marked = self.method.apply(self._build(pretrained, pooling, seed), seed=seed)
+        hooks = [member.make("regularizers") for member in self.recipe.regularizers]
+        return plan(marked, self.task, {name: features[name] for name in names}, hooks, store)
+
+    def train(self, material: Material, number: int) -> Trained | None:
+        """Step 4: train with the seed of this number; the best weights meet dev and, once, test.
+
+        Returns ``None`` where this is not the main process.
+        """
         started, said = time.monotonic(), []
         seed = derive_seed(self.recipe.seed, "training", number)
         model = self._build(material.pretrained, material.pooling, seed)
@@ -267,9 +318,13 @@ class Run:
         if self.method.trains == "gradient":
             with _skipping(model, self.task, material) as features:
                 position = self._by_gradient(model, material, features, seed, number)
+                if not self.processes.main:
+                    return None
                 dev, test = (self._logits(model, features, split) for split in ("dev", "test"))
             history, seconds = position.history, position.seconds
             said = health.findings(position.health, position.skipped)
+        elif not self.processes.main:
+            return None
         else:
             history = self._by_optimum(model, material)
             known = ((material.features[split], material.states[split]) for split in ("dev", "test"))
@@ -284,6 +339,8 @@ class Run:
         """Refuse, before any time is spent, what cannot work on this model or would have no effect."""
         if reason := self.method.suits(model):
             raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
+        if self.method.trains == "gradient":
+            precision(self.recipe.training.precision)
         for member in self.recipe.regularizers:
             if reason := member.make("regularizers").suits(model, self.task):
                 raise RecipeError(f"the regularizer {member.name} would have no effect: {reason}.")
@@ -297,9 +354,9 @@ class Run:
             measure=lambda m: self._measure(softmax(self._logits(m, features, "dev")), material.targets("dev")),
             higher_is_better=self.metrics[self.main_metric].higher_is_better,
             report=lambda event: self.tell({**event, "seed": number}),
-            accelerator=accelerator(self.recipe.training.precision),
         )
         loop = Loop(model, self.task, features["train"], self.recipe.training, seed, hooks, outside)
+        self.tell(estimate(loop, len(features["dev"])).event())
         return loop.run()
 
     def _by_optimum(self, model: nn.Module, material: Material) -> list[dict[str, float]]:
@@ -391,7 +448,9 @@ class Run:
 
     def finish(self) -> Bundle:
         """Step 7, second half: reopen the bundle, let it prove itself, and only then let the checkpoints go."""
-        done = Bundle(self.folder)
+        done = Bundle(self.folder, verify=self.processes.main)
+        if not self.processes.main:
+            return done
         if not (self.folder / "report.html").is_file():  # a run that had ended before has nothing more to tell
             write_text(self.folder / "report.html", done.report.to_html())
             self.tell({"event": "done", "bundle": str(done.folder), "verified": done.verified})
@@ -470,17 +529,31 @@ class Run:
 
 @contextmanager
 def _skipping(model: nn.Module, task: Any, material: Material) -> Iterator[Mapping[str, Features]]:
-    """Let `model` take kept states in place of its frozen layers; gives the rows that have them."""
+    """Let `model` take kept states in place of its frozen layers; gives the rows that have them.
+
+    They are compared first with what the layers of this very model say.
+    """
     kept = {name: states.tokens for name, states in material.states.items() if states.tokens is not None}
     if not kept:
         yield material.features
         return
-    inputs = probe(task, material.features["train"])
-    frozen = FrozenLayers.of(model, inputs)
-    if reason := frozen.why_not(inputs):
-        raise TrainingError(f"the frozen layers cannot be skipped: {reason}.", fix="Set cache.frozen_states to off.")
-    with frozen.skipped():
+    train = material.features["train"]
+    frozen, rows = FrozenLayers.of(model, probe(task, train)), probe_rows(train)
+    exact = kept["train"].dtype == torch.float32
+    states = kept["train"](rows, train.batch(rows)["attention_mask"])
+    if reason := frozen.why_not(probe(task, train), states, tolerance=1e-3 if exact else 1e-1):
+        raise TrainingError(
+            f"what was kept of the frozen layers does not fit the model: {reason}.",
+            fix="Set cache.frozen_states to off, and tell us.",
+        )
+    with frozen.skipped():  # rounded states are good enough to learn from, not to be measured by
         yield {name: replace(rows, states=kept.get(name)) for name, rows in material.features.items()}
+
+
+def _kept_splits(store: Store) -> tuple[str, ...]:
+    """Return the rows whose states are kept: rounded ones only to learn from."""
+    exact = store.settings.frozen_states == "float32"
+    return ("train", "dev", "test") if exact else ("train",)
 
 
 def _versions() -> dict[str, str]:

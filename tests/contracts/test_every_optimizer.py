@@ -153,3 +153,14 @@ def test_a_killed_run_ends_with_the_same_bits(name: str, step: int, at: Trial, t
     with pytest.raises(Killed):
         go(tmp_path / "killed", die_at=step + 1)
     assert torch.equal(go(tmp_path / "killed"), whole)
+
+
+@every_optimizer
+def test_it_remembers_as_much_as_it_says(name: str, at: Trial) -> None:
+    model = model_for(name, at)
+    loop = trained(name, model, at, epochs=1)
+    kept = sum(value.numel() for value in optimizer_state(loop.optimizer).values() if value.dim())
+    said = make("optimizers", name).remembers
+    # what is kept of a matrix's rows and columns is next to nothing, but for matrices as small as these;
+    # one that treats parameters in two ways says the larger
+    assert said - 0.75 <= kept / weights(model).numel() <= said + 0.15

@@ -25,6 +25,7 @@ from weitiao.training.settings import CacheSettings
 from weitiao.training.store import Store, TokenStates
 
 FAMILIES = [family for family in tiny.FAMILIES if family != "albert"]  # its layers are one
+NONE = np.zeros(0, dtype=np.int64)
 METHODS = {"top_layers": {}, "lora": {"last_layers": 1}}
 
 
@@ -153,16 +154,16 @@ def test_the_longest_unused_states_go_first(tmp_path: Path) -> None:
 
     def write(key: str) -> None:
         with store.writing(key) as folder:
-            Store.finish(folder, {"x": torch.zeros(3000)}, {})
+            Store.finish(folder, {"x": torch.zeros(3000)})
 
     for i, key in enumerate(("first", "second")):
         write(key)
         os.utime(tmp_path / key, (i, i))
-    assert store.open("first") is not None  # used just now
+    assert store.open("first", NONE) is not None  # used just now
     write("third")
-    assert store.open("second") is None
-    assert store.open("first") is not None
-    assert store.open("third") is not None
+    assert store.open("second", NONE) is None
+    assert store.open("first", NONE) is not None
+    assert store.open("third", NONE) is not None
 
 
 def test_an_entry_half_written_is_none(tmp_path: Path) -> None:
@@ -175,16 +176,16 @@ def test_an_entry_half_written_is_none(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         die()
-    assert store.open("key") is None
+    assert store.open("key", NONE) is None
     assert list(tmp_path.iterdir()) == []
     abandoned = tmp_path / ".abandoned"
     abandoned.mkdir()
     os.utime(abandoned, (0, 0))
     with store.writing("key") as folder:
-        Store.finish(folder, {"x": torch.zeros(1)}, {})
+        Store.finish(folder, {"x": torch.zeros(1)})
     assert not abandoned.exists()
     (tmp_path / "key" / "facts.json").write_text("{")
-    assert store.open("key") is None, "damaged: computed again"
+    assert store.open("key", NONE) is None, "damaged: computed again"
 
 
 def test_rows_are_read_from_the_disk_and_not_held(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weitiao.errors import TrainingError
 from weitiao.memory import in_memory, ran_out
 
 
@@ -46,7 +47,7 @@ def test_a_batch_that_failed_once_is_not_tried_again_at_that_size() -> None:
 
 
 def test_a_single_row_that_does_not_fit_ends_it() -> None:
-    with pytest.raises(MemoryError, match=r"single row; shorten rows with model\.max_length"):
+    with pytest.raises(TrainingError, match=r"single row\. Set a smaller model\.max_length"):
         list(in_memory([np.arange(4)], room_for(0, MemoryError)))
 
 

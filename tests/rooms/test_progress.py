@@ -70,7 +70,7 @@ def test_the_screen_tells_the_story_on_standard_error(tmp_path, capsys):
         tell({"event": "resumed", "step": 1, "total": 4, "torn": ["step-2"]})
         tell(dict(STEP))
         tell({"event": "measured", "step": 1, "best_step": 1, "accuracy": 0.5})
-        tell({"event": "solved", "C": 1.0, "accuracy": 0.5})
+        tell({"event": "solved", "C": 1.0, "iterations": 24.0, "converged": 1.0, "accuracy": 0.5})
         tell({"event": "checkpoint_failed", "step": 1, "reason": "No space left"})
         tell({"event": "tested", "line": "accuracy [0.1, 0.2]", "headline": "Better."})
         tell({"event": "done", "bundle": "runs/a/bundle", "verified": 0.0})
@@ -79,7 +79,7 @@ def test_the_screen_tells_the_story_on_standard_error(tmp_path, capsys):
     for words in (
         "12 rows in = train 8, dev 1, test 1, set aside 2",
         "M" * 100 + " R.",  # not broken by the width of a terminal that is not there
-        "10 of 100 parameters (10.0%)",
+        "10 of 100 parameters (10.00%)",
         "step 1 of 4 (step-2 was torn",
         "accuracy 0.5000  best so far",
         "C 1  accuracy 0.5000",

@@ -243,7 +243,8 @@ def _by_content(table: Table, field: Field, taken: set[str]) -> str:
     raise DataError(
         f"which column is the {field.name}? No column has a usual name for it, and by content {why}.",
         where=_files(table),
-        fix=f"Columns: {_examples(table)}. Write {field.name}: COLUMN.",
+        fix=f"Columns: {_examples(table)}. Write {field.name}: COLUMN under data.fields, or --field "
+        f"{field.name}=COLUMN for check.",
     )
 
 

@@ -271,6 +271,8 @@ def verdict(
     if language == "zh":
         against = f" {against} " if against.isascii() else against
         p_text = p_text.replace(" ", "")
+        if found == "unclear" and low == high == 0:
+            return f"与{against.rstrip()}相同：{metric}没有差别（n={n}）。"
         if found == "unclear":
             return (
                 f"不能断定优于{against.rstrip()}：{metric}相差 {difference.value:+.3f}，"
@@ -281,6 +283,8 @@ def verdict(
             f"{better}{against.rstrip()}：{metric}{moved} {size:.3f}，"
             f"{share} 置信区间 [{low:.3f}, {high:.3f}]（{p_text}，n={n}）。"
         )
+    if found == "unclear" and low == high == 0:
+        return f"The same as {against}: no difference in {metric} (n={n})."
     if found == "unclear":
         return (
             f"Not shown to be better than {against}: {metric} differs by {difference.value:+.3f}, and the "

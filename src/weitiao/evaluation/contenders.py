@@ -41,7 +41,7 @@ def before_tuning(untuned: Untuned, train_targets: np.ndarray, *, classes: int, 
         note = (
             "Each row goes to the label with the nearest name, by the untuned model's features; no row is learned from."
         )
-        found.append(Contender("label_names", "label names alone", named, note, "仅凭标签名"))
+        found.append(Contender("label_names", "label names alone", named, note, "仅用标签名判断"))
     return found
 
 

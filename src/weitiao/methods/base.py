@@ -21,8 +21,9 @@ class Method:
     trains
         ``"gradient"``: by the training loop. ``"convex"``: the backbone is frozen whole and what is left is a
         convex problem, solved to its optimum without the loop; the settings of the loop are then refused.
-    learning_rate
-        What the loop uses when the recipe names none.
+    learning_rate, head_learning_rate
+        What the loop uses when the recipe names none; ``None``: the head, which learns from nothing, has no rate of
+        its own.
     """
 
     class Settings(Options):
@@ -31,6 +32,7 @@ class Method:
     name: ClassVar[str]
     trains: ClassVar[Literal["gradient", "convex"]] = "gradient"
     learning_rate: ClassVar[float] = 5e-5
+    head_learning_rate: ClassVar[float | None] = None
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:

@@ -19,6 +19,7 @@ class Full(Method):
     """Train every weight of backbone and head."""
 
     learning_rate: ClassVar[float] = 5e-5
+    head_learning_rate: ClassVar[float | None] = 3e-3
 
     def apply(self, model: nn.Module, *, seed: int) -> nn.Module:
         """Mark everything as training."""

@@ -7,6 +7,7 @@ them says; and inside `skipped` the model takes such states in their place when 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from weitiao.errors import ModelError
 from weitiao.models import STATES, parts
 
 __all__ = ["FrozenLayers", "call"]
@@ -32,7 +34,7 @@ class FrozenLayers:
 
     def __init__(self, model: nn.Module, depth: int) -> None:
         self.model, self.depth = model, depth
-        self.blocks = list(parts.layers(model))[:depth]
+        self.blocks = list(parts.layers(model))[:depth] if depth else []
         self._current: Tensor | None = None
         self._shapes: list[Any] = [None] * depth  # of what each block returns besides its states
         self._extra: tuple[Any, ...] = ()
@@ -40,14 +42,19 @@ class FrozenLayers:
     @classmethod
     def of(cls, model: nn.Module, inputs: Mapping[str, Tensor]) -> FrozenLayers:
         """Return the frozen layers of `model`, found by watching it read `inputs`."""
-        blocks = list(parts.layers(model))
+        try:
+            blocks = list(parts.layers(model))
+        except ModelError:  # no stack of layers: none of it can be skipped
+            return cls(model, 0)
+        events = _events(model, inputs)
+        ran = Counter(module for what, module in events if what == "start")
         depth, ended = 0, []
-        for what, module in _events(model, inputs):
+        for what, module in events:
             if what == "start" and any(p.requires_grad for p in module.parameters(recurse=False)):
                 break
             if what == "end" and module in blocks:
                 ended.append(module)
-        while depth < len(blocks) and blocks[depth] in ended:
+        while depth < len(blocks) and blocks[depth] in ended and ran[blocks[depth]] == 1:  # ALBERT runs one many times
             depth += 1
         return cls(model, depth)
 
@@ -61,8 +68,18 @@ class FrozenLayers:
         early = dict.fromkeys(m for _, m in events[: last + 1] if id(m) not in later)
         return [m for m in early if not any(p.requires_grad for p in m.parameters())]
 
-    def why_not(self, inputs: Mapping[str, Tensor]) -> str | None:
-        """Return ``None`` if the model says the same of `inputs` with these layers skipped, or a sentence."""
+    def why_not(
+        self, inputs: Mapping[str, Tensor], states: Tensor | None = None, *, tolerance: float = 1e-4
+    ) -> str | None:
+        """Return ``None`` if the model says the same of `inputs` with these layers skipped, or a sentence.
+
+        Parameters
+        ----------
+        states
+            What takes their place; what they say now when left out.
+        tolerance
+            Largest difference, as a share of the largest output.
+        """
         name = type(parts.backbone(self.model)).__name__
         if not self.depth:
             return f"the first layer of {name}, or what is below it, trains"
@@ -72,18 +89,18 @@ class FrozenLayers:
             with torch.no_grad():
                 with self.reading() as taken:
                     usual = self.model(**inputs)[0]
+                    said = _only_tokens(taken()[0], inputs["attention_mask"])
                 with self.skipped():
-                    states = _only_tokens(taken()[0], inputs["attention_mask"])
-                    other = self.model(**inputs, **{STATES: states})[0]
+                    other = self.model(**inputs, **{STATES: said if states is None else states})[0]
+            if usual.dim() == 3:  # what a bare model says of padding nobody reads
+                usual, other = (_only_tokens(each, inputs["attention_mask"]) for each in (usual, other))
+            scale, far = max(1.0, usual.abs().max().item()), (usual - other).abs().max().item()
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             return f"{name} cannot be run without its first layers ({error})"
         finally:
             for module, training in was.items():
                 module.training = training
-        if usual.shape[:2] == inputs["input_ids"].shape:  # what a model says of padding nobody reads
-            usual, other = (_only_tokens(said, inputs["attention_mask"]) for said in (usual, other))
-        scale, far = max(1.0, usual.abs().max().item()), (usual - other).abs().max().item()
-        if not far <= 1e-4 * scale:
+        if not far <= tolerance * scale:
             return f"{name} says something else without its first layers (difference {far:.2g})"
         return None
 

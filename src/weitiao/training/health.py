@@ -11,12 +11,14 @@ from typing import Any
 
 from weitiao.findings import Finding
 
-__all__ = ["findings", "watch"]
+__all__ = ["findings", "overflowed", "watch"]
 
 _CHECK = "training"
 _EXPLODES = 30.0  # times the usual norm of a gradient
 _SETTLED = 20  # steps until a usual norm is known
+_FEW = 50  # steps
 _FALLS = 0.98  # of the loss at the start: what is above did not fall
+_HOPELESS = 2.0**-10  # a scale of the loss below which it is the model that overflows
 _KEPT = 10  # alarms
 
 
@@ -50,6 +52,14 @@ def watch(health: dict[str, Any], step: int, loss: float, norm: float, *, scale:
         health["smallest_scale"] = min(scale, health.get("smallest_scale", math.inf))
 
 
+def overflowed(health: dict[str, Any], scale: float | None) -> bool:
+    """Note a step whose gradient was too large for float16; whether a smaller scale of the loss can still help."""
+    if scale is None:
+        return False
+    health["smallest_scale"] = min(scale, health.get("smallest_scale", math.inf))
+    return scale > _HOPELESS
+
+
 def findings(health: dict[str, Any], skipped: list[dict[str, Any]]) -> list[Finding]:
     """Return what is worth saying of a training that ended.
 
@@ -65,11 +75,21 @@ def findings(health: dict[str, Any], skipped: list[dict[str, Any]]) -> list[Find
             Finding(
                 _CHECK,
                 "warning",
-                f"{len(skipped)} steps were left out, as their loss or gradient was not finite.",
+                f"{len(skipped)} step{'s' if len(skipped) > 1 else ''} left out: loss or gradient not finite.",
                 "Look at the rows of these steps; a lower training.learning_rate may help.",
                 places=places[:20],
                 count=len(skipped),
                 evidence={"steps": [step["step"] for step in skipped]},
+            )
+        )
+    if 0 < health.get("steps", 0) < _FEW:
+        found.append(
+            Finding(
+                _CHECK,
+                "warning",
+                f"The training took only {health['steps']} steps, which is few to learn from.",
+                "Raise training.epochs or lower training.batch_size; a head that is solved needs no steps.",
+                evidence={"steps": health["steps"]},
             )
         )
     if exploded := health.get("exploded"):

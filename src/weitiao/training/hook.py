@@ -65,6 +65,8 @@ class Hook:
         micro-batches nor shares of several processes; both are refused.
     changes_frozen
         It works on token vectors or on layers that a frozen prefix would skip; then nothing is skipped.
+    drops_frozen
+        Frozen layers have dropout too, which they otherwise have not.
     """
 
     class Settings(Options):
@@ -73,6 +75,7 @@ class Hook:
     name: ClassVar[str]
     couples_rows: ClassVar[bool] = False
     changes_frozen: ClassVar[bool] = False
+    drops_frozen: ClassVar[bool] = False
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:

@@ -1,6 +1,6 @@
 """The heart: steps until done. Which task, which method and which regularizers, it does not know.
 
-Five laws, each with a test that can fail (``tests/laws``):
+Seven laws, each with a test that can fail (``tests/laws``):
 
 window
     cutting a step into micro-batches changes nothing: a task's loss is a *sum*, and the loop divides it by the
@@ -11,6 +11,10 @@ resume
     a run killed at any instant ends with the same bits as one that was not.
 reference
     without hooks, on whole batches, the weights equal those of the Hugging Face ``Trainer``.
+prefix
+    that layers which nothing trains run once a row, and not once an epoch, changes no weight. They have no dropout.
+memory
+    nor does running out of memory on the way.
 honesty
     a loss that is not finite names its rows, and moves no weight.
 """
@@ -36,8 +40,8 @@ from weitiao.models.frozen import FrozenLayers
 from weitiao.randomness import derive_seed
 from weitiao.tasks.base import Features, Task
 from weitiao.training.checkpoint import Checkpoints, load_optimizer, optimizer_state
-from weitiao.training.devices import keep_fewer_activations
-from weitiao.training.health import watch
+from weitiao.training.devices import Precision, accelerator, keep_fewer_activations, precision
+from weitiao.training.health import overflowed, watch
 from weitiao.training.hook import Hook
 from weitiao.training.optimizer import build_optimizer, measured_weights, set_rate
 from weitiao.training.position import Interrupt, Position, random_state, set_random_state
@@ -73,7 +77,7 @@ class Outside:
     measure: Callable[[nn.Module], Mapping[str, float]] | None = None
     higher_is_better: bool = True
     report: Callable[[dict[str, Any]], None] = lambda event: None
-    accelerator: Accelerator = field(default_factory=lambda: Accelerator())
+    accelerator: Accelerator = field(default_factory=accelerator)
 
 
 class Loop:
@@ -113,18 +117,19 @@ class Loop:
         self._refuse_to_cut(settings)
         self._lengths, self._classes = train.lengths, task.classes(train.inputs)
         self.plain_model: Any = model.to(self.accelerator.device)
+        self.precision = Precision(precision(settings.precision, self.accelerator.device.type), self.accelerator.device)
         if settings.gradient_checkpointing:
             keep_fewer_activations(self.plain_model)
         self.quiet = self._frozen_modules()
         self.learning_rate = settings.learning_rate or 5e-5  # the recipe always fills it
         optimizer = build_optimizer(model, settings, self.learning_rate)
         self.model, self.optimizer = self.accelerator.prepare(self.plain_model, optimizer)
-        steps = sum(len(self._order(epoch)) for epoch in range(settings.epochs))
+        steps = sum(len(self.order(epoch)) for epoch in range(settings.epochs))
         self.total_steps = min(steps, settings.max_steps or steps)
-        for name in ("max_steps", "evaluate_steps"):
-            if (getattr(settings, name) or 0) > steps:
+        for name, most in (("max_steps", steps), ("evaluate_steps", self.total_steps)):
+            if (getattr(settings, name) or 0) > most:
                 raise RecipeError(
-                    f"training.{name} is {getattr(settings, name)}, but the training has {steps} steps in all: it has "
+                    f"training.{name} is {getattr(settings, name)}, but the training has {most} steps in all: it has "
                     "no effect.",
                     fix="Leave it out.",
                 )
@@ -170,7 +175,7 @@ class Loop:
     def take_step(self) -> None:
         """Take the next step of the data order."""
         here, started = self.position, time.perf_counter()
-        order = self._order(here.epoch)
+        order = self.order(here.epoch)
         rows = order[here.step_in_epoch]
         rate = self.learning_rate * rate_factor(
             here.step, self.total_steps, self.settings, [(int(step), score) for step, score in here.scores]
@@ -179,7 +184,7 @@ class Loop:
         loss = self.update(rows)
         if np.isfinite(loss) and np.isfinite(self.norm):
             here.loss = loss
-            watch(here.health, here.step + 1, loss, self.norm, scale=self._loss_scale())
+            watch(here.health, here.step + 1, loss, self.norm, scale=self.precision.scale)
         here.step, here.step_in_epoch = here.step + 1, here.step_in_epoch + 1
         self.call("after_step")
         epoch = self._epochs_done()
@@ -211,24 +216,24 @@ class Loop:
             self.optimizer.zero_grad()
             free()
             set_random_state(before)
-        scaled, limit = self.accelerator.scaler is not None, self.settings.clip_norm or float("inf")
-        if scaled:
-            self.accelerator.unscale_gradients()
+        scaler, inner = self.precision.scaler, getattr(self.optimizer, "optimizer", self.optimizer)
+        scaler.unscale_(inner)
         self.call("before_step")
-        clip = nn.utils.clip_grad_norm_ if scaled else self.accelerator.clip_grad_norm_
-        self.norm = float(clip(self.model.parameters(), limit))  # type: ignore[arg-type]
-        if np.isfinite(loss) and (np.isfinite(self.norm) or scaled):  # a scaler leaves a step that overflowed out
-            self.optimizer.step()
+        limit = self.settings.clip_norm or float("inf")
+        self.norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))  # type: ignore[arg-type]
+        if np.isfinite(loss) and np.isfinite(self.norm):
+            scaler.step(inner)
+        elif np.isfinite(loss) and overflowed(self.position.health, self.precision.scale):
+            pass  # the scale of the loss was too large, and gets smaller
         else:
             self._not_finite(loss, rows)
+        scaler.update()
         self.optimizer.zero_grad()
         return loss
 
     def _gradients(self, rows: np.ndarray) -> float | None:
         """Add up the gradient of the mean loss of `rows`, and return that loss; ``None`` if memory ran out."""
-        self.model.train()
-        for module in self.quiet:
-            module.training = False
+        self.prepare_to_train()
         micro = min(self.position.micro_batch_size or len(rows), len(rows))
         try:
             window = self._window(rows)
@@ -249,7 +254,7 @@ class Loop:
             for hook in self._having("loss"):
                 loss = loss + share * self.task.items(batch) / self.items * hook.loss(self, batch, outputs)
             # DDP averages over processes, and we want their sum
-            self.accelerator.backward(loss * self.accelerator.num_processes)
+            self.precision.scaler.scale(loss * self.accelerator.num_processes).backward()
         self.call("after_backward", batch)
         return loss.item()
 
@@ -268,10 +273,15 @@ class Loop:
         self.position.micro_batch_size = (micro + 1) // 2
         self.report({"event": "memory", "step": self.position.step, "micro_batch_size": (micro + 1) // 2})
 
+    def prepare_to_train(self) -> None:
+        """Put the model into training mode, but for what nothing trains."""
+        self.model.train()
+        for module in self.quiet:
+            module.training = False
+
     def forward(self, batch: Batch) -> Any:
         """Call the model; never with the targets, for the loss is ours."""
-        with self.accelerator.autocast():
-            return self.model(**self.task.model_inputs(batch))
+        return self.precision.forward(self.model, self.task.model_inputs(batch))
 
     def evaluate(self) -> None:
         """Measure on dev, and keep the weights if they are the best so far."""
@@ -283,9 +293,10 @@ class Loop:
             metrics = self.processes.on_main(lambda: dict(self.measure(self.plain_model)))  # type: ignore[misc]
             score = next(iter(metrics.values()))
             better = score > here.best_score if self.higher_is_better else score < here.best_score
+            better = better or (np.isnan(here.best_score) and not np.isnan(score))
             if here.best_step == 0 or better:
                 here.best_step, here.best_score, here.since_best = here.step, score, -1
-                self._best = {name: value.clone() for name, value in self._weights().items()}
+                self._keep_best()
             here.since_best += 1
         self.call("after_measure")
         here.scores.append([here.step, score if self.higher_is_better else -score])
@@ -306,11 +317,14 @@ class Loop:
             "optimizer": optimizer_state(self.optimizer),
         }
         tensors |= {f"random-{rank}": state for rank, state in enumerate(chance)}
+        if scale := self.precision.state_dict():
+            tensors["scale"] = scale
         tensors |= {f"hook-{i}": state for i, hook in enumerate(self.hooks) if (state := hook.state_dict())}
-        if self.position.best_step and not self._best_is_now():
-            tensors["best"] = self._best
         try:
-            self.checkpoints.write(self.position.step, tensors, asdict(self.position))
+            if self._best:  # the disk was full when they were found
+                self.checkpoints.keep_best(self.position.best_step, self._best)
+                self._best = {}
+            self.checkpoints.write(self.position.step, tensors, asdict(self.position), best=self.position.best_step)
         except OSError as error:
             why = f"{error.strerror or error}; training goes on, the checkpoint before is whole. Make room on the disk."
             self.report({"event": "checkpoint_failed", "step": self.position.step, "reason": why})
@@ -329,9 +343,9 @@ class Loop:
         self.position = Position(**state)
         if self.position.asked_micro != self.settings.micro_batch_size:  # the user chose another since
             self.position.asked_micro = self.position.micro_batch_size = self.settings.micro_batch_size
-        self._best = tensors.get("best", tensors["weights"])
         self._load(tensors["weights"])
         load_optimizer(self.optimizer, tensors.get("optimizer", {}))
+        self.precision.load_state_dict(tensors.get("scale", {}))
         for i, hook in enumerate(self.hooks):
             hook.load_state_dict(tensors.get(f"hook-{i}", {}))
         if (chance := tensors.get(f"random-{self.processes.rank}")) is not None:
@@ -353,7 +367,8 @@ class Loop:
     def _having(self, seam: str) -> list[Hook]:
         return [hook for hook in self.hooks if getattr(type(hook), seam) is not getattr(Hook, seam)]
 
-    def _order(self, epoch: int) -> list[np.ndarray]:
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Return the row numbers of each step of an epoch."""
         if getattr(self, "_order_of", None) != epoch:
             how = self.settings
             self._steps = epoch_order(
@@ -370,7 +385,7 @@ class Loop:
 
     def _epochs_done(self) -> float:
         here = self.position
-        return here.epoch + (here.step_in_epoch / len(self._order(here.epoch)) if here.step_in_epoch else 0)
+        return here.epoch + (here.step_in_epoch / len(self.order(here.epoch)) if here.step_in_epoch else 0)
 
     def _draw_from_here(self) -> None:
         """Seed dropout; each process has draws of its own, for it has rows of its own."""
@@ -379,7 +394,8 @@ class Loop:
 
     def _refuse_to_cut(self, settings: TrainingSettings) -> None:
         for hook in self.hooks:
-            cut_up = settings.micro_batch_size and settings.micro_batch_size < settings.batch_size
+            most = settings.batch_tokens or settings.batch_size  # a token is at least a row's share of a step
+            cut_up = settings.micro_batch_size and settings.micro_batch_size < most
             if hook.couples_rows and (cut_up or self.accelerator.num_processes > 1):
                 raise RecipeError(
                     f"the regularizer {hook.name} compares the rows of a step with each other, so a step cannot be "
@@ -389,7 +405,7 @@ class Loop:
 
     def _frozen_modules(self) -> list[nn.Module]:
         """Return what runs below all that trains: without dropout, it says the same of a row in every epoch."""
-        if any(hook.changes_frozen for hook in self.hooks):
+        if any(hook.drops_frozen for hook in self.hooks):
             return []
         shortest = self.task.model_inputs(self.train.batch([int(self._lengths.argmin())]))
         inputs = {k: v.to(self.accelerator.device) for k, v in shortest.items() if k != STATES}
@@ -417,10 +433,6 @@ class Loop:
             return value
         return self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device)).item()  # type: ignore[union-attr]
 
-    def _loss_scale(self) -> float | None:
-        scaler = self.accelerator.scaler
-        return None if scaler is None else scaler.get_scale()
-
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: p.detach() for name, p in self.plain_model.named_parameters() if p.requires_grad}
 
@@ -430,18 +442,28 @@ class Loop:
                 if parameter.requires_grad:
                     parameter.copy_(weights[name])
 
-    def _best_is_now(self) -> bool:
-        """Whether the best weights are those that train: their copy need not be written a second time."""
-        now = self._weights()
-        return self.position.best_step == self.position.step and all(
-            torch.equal(now[k], v) for k, v in self._best.items()
-        )
+    def _keep_best(self) -> None:
+        """Keep the weights as they are now, on the disk if they can be: there they take no memory."""
+        self._best = {}
+        try:
+            if self.checkpoints is None:
+                raise OSError
+            if self.processes.main:
+                self.checkpoints.keep_best(self.position.best_step, self._weights())
+        except OSError:
+            self._best = {name: value.clone() for name, value in self._weights().items()}
+        if any(self.processes.any(bool(self._best))) and not self._best:  # where one has to hold them, all do
+            self._best = {name: value.clone() for name, value in self._weights().items()}
 
     def _restore_best(self) -> None:
         if not self.position.best_step:  # nothing was measured: the last are kept, as they would have been measured
             with measured_weights(self.optimizer):
                 self._best = {name: value.clone() for name, value in self._weights().items()}
+        self.processes.wait()
+        if not self._best and self.checkpoints is not None:
+            self._best = self.checkpoints.best(self.position.best_step)
         self._load(self._best)
+        self._best = {}
 
     def _not_finite(self, loss: float, rows: np.ndarray) -> None:
         """Leave the step out, or stop, as the recipe says; the rows are named either way."""

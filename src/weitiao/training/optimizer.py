@@ -59,6 +59,11 @@ class Optimizer:
 
         return Stepped(groups, self)
 
+    @property
+    def remembers(self) -> float:
+        """How many numbers are kept for each that trains."""
+        return 1.0
+
     def update(self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Move one parameter by its gradient; called without gradients being recorded.
 

@@ -29,7 +29,7 @@ from weitiao.tasks.base import Features, Task
 from weitiao.training.hook import Hook
 from weitiao.training.store import TOKENS, Store, TokenStates, Writer
 
-__all__ = ["Reader", "States", "StoredBackbone", "plan", "probe"]
+__all__ = ["Reader", "States", "StoredBackbone", "plan", "probe", "probe_rows"]
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,14 @@ def plan(
 
 
 def probe(task: Task, features: Features) -> dict[str, torch.Tensor]:
-    """Return model inputs of the shortest row and the longest: what is watched to know a model."""
+    """Return model inputs of `probe_rows`: what is watched to know a model."""
+    return task.model_inputs(features.batch(probe_rows(features)))
+
+
+def probe_rows(features: Features) -> list[int]:
+    """Return the shortest row and the longest."""
     lengths = features.lengths
-    return task.model_inputs(features.batch([int(lengths.argmin()), int(lengths.argmax())]))
+    return [int(lengths.argmin()), int(lengths.argmax())]
 
 
 class Reader:
@@ -135,8 +140,10 @@ class Reader:
         self.model, self.task, self.pooling, self.batch_size = model, task, pooling, batch_size
         self.frozen = FrozenLayers(model, depth) if depth else None
         self.store = store if base is not None and store and store.settings.frozen_states != "off" else None
-        self.facts = {"base": base, "batch_size": batch_size, "pooling": pooling, **_versions()}
+        device = next(model.parameters()).device.type
+        self.facts = {"base": base, "batch_size": batch_size, "device": device, **_versions()}
         self.computed = 0  # rows that the model had to read
+        self.trouble: str | None = None  # why something was not kept, in a sentence
 
     def read(
         self, features: Features, *, tokens: bool = True, progress: Callable[[int], None] = lambda rows: None
@@ -152,39 +159,53 @@ class Reader:
         """
         if self.store is None:
             return self._pass(features, progress)
-        facts = self.facts | _contents(self.task, features)
-        pooled_at, tokens_at = self.store.key(kind="pooled", **facts), ""
-        pooled, kept = self._kept(pooled_at), None
+        contents = _contents(self.task, features)
+        pooled_at, tokens_at = self.store.key(kind="pooled", pooling=self.pooling, **self.facts, **contents), ""
+        pooled, kept = self._kept(pooled_at, features), None
         if tokens and self.frozen is not None:
-            tokens_at = self.store.key(kind="tokens", depth=self.frozen.depth, dtype=str(self.store.dtype), **facts)
-            kept = self._kept_tokens(tokens_at, features)
-        if tokens_at and kept is None:
-            with self.store.writing(tokens_at) as folder:
-                writer = Writer(folder / TOKENS, self.store.dtype, features.lengths)
-                said = self._pass(features, progress, writer, pooled)
-                writer.close()
-                self.store.finish(folder, {"lengths": torch.from_numpy(features.lengths)}, {"hidden": writer.hidden})
-            kept = self._kept_tokens(tokens_at, features)
-        elif pooled is None:
-            said = self._pass(features, progress)
-        else:
-            said = pooled
+            depth, dtype = self.frozen.depth, str(self.store.dtype)
+            tokens_at = self.store.key(kind="tokens", depth=depth, dtype=dtype, **self.facts, **contents)
+            entry = self.store.open(tokens_at, features.lengths)
+            kept = entry[1] if entry else None
+        said = pooled
+        try:
+            if tokens_at and kept is None:
+                said = self._write_tokens(tokens_at, features, progress, pooled)
+                entry = self.store.open(tokens_at, features.lengths)
+                kept = entry[1] if entry else None
+            said = said or self._pass(features, progress)
+            if pooled is None:
+                with self.store.writing(pooled_at) as folder:
+                    both = {"hidden": said.hidden, "pooler": said.pooler}
+                    self.store.finish(folder, {name: value for name, value in both.items() if value is not None})
+        except OSError as error:  # a cache that cannot be written costs time, nothing else
+            self.trouble = f"what frozen layers say was not kept: {error.strerror or error}"
+            said = said or self._pass(features, progress)
+        if pooled is not None:
             progress(len(features))
-        if pooled is None:
-            with self.store.writing(pooled_at) as folder:
-                both = {"hidden": said.hidden, "pooler": said.pooler}
-                self.store.finish(folder, {name: value for name, value in both.items() if value is not None}, {})
         return States(said.hidden, said.pooler, kept)
 
-    def _kept(self, key: str) -> States | None:
-        entry = self.store.open(key) if self.store else None
+    def _kept(self, key: str, features: Features) -> States | None:
+        entry = self.store.open(key, features.lengths) if self.store else None
         return States(entry[0]["hidden"], entry[0].get("pooler")) if entry else None
 
-    def _kept_tokens(self, key: str, features: Features) -> TokenStates | None:
-        entry = self.store.open(key) if self.store else None
-        if entry is None or self.store is None:
-            return None
-        return TokenStates(entry[2] / TOKENS, self.store.dtype, entry[1]["hidden"], features.lengths)
+    def _write_tokens(
+        self, key: str, features: Features, progress: Callable[[int], None], pooled: States | None
+    ) -> States | None:
+        """Write the tokens' states; return the pooled ones that came along."""
+        if self.store is None or self.frozen is None:
+            return pooled
+        config: Any = parts.backbone(self.model).config
+        hidden = config.get_text_config().hidden_size
+        self.store.make_room(int(features.lengths.sum()) * hidden * self.store.dtype.itemsize)
+        with self.store.writing(key) as folder:
+            writer = Writer(folder / TOKENS, self.store.dtype, features.lengths)
+            try:
+                said = self._pass(features, progress, writer, pooled)
+            finally:
+                writer.close()
+            self.store.finish(folder, {"lengths": torch.from_numpy(features.lengths)}, hidden=writer.hidden)
+        return said
 
     def _pass(
         self,

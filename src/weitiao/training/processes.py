@@ -17,16 +17,22 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
-from weitiao.errors import TrainingError
+from weitiao.errors import RecipeError, TrainingError
 
 __all__ = ["Processes"]
 
 T = TypeVar("T")
+_IN_PARTS = ("FSDP", "DEEPSPEED", "MEGATRON_LM")  # as accelerate calls them
 _PATIENCE = timedelta(hours=12)  # the main process may measure for long; one that died is noticed by the launcher
 
 
 class Processes:
     """Those that were started together, by ``accelerate launch``, ``torchrun`` or Ray; one if nobody did.
+
+    Raises
+    ------
+    RecipeError
+        They were started for FSDP or the like, where each process holds a part of the weights.
 
     Attributes
     ----------
@@ -35,8 +41,17 @@ class Processes:
     """
 
     def __init__(self) -> None:
+        for kind in _IN_PARTS:
+            if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
+                raise RecipeError(
+                    f"the processes were started for {kind}, where each holds a part of the weights; here each holds "
+                    "them all.",
+                    fix="Start them with accelerate launch --multi_gpu, or with torchrun.",
+                )
         # accelerate asks the environment only for its own launcher's word; torchrun and Ray start on CPUs too
-        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or ("RANK" in os.environ and not torch.accelerator.is_available())
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (
+            "RANK" in os.environ and not torch.accelerator.is_available()
+        )
         self._state = PartialState(cpu=cpu, timeout=_PATIENCE)  # the second and later ones find the first's
         self.count, self.rank = self._state.num_processes, self._state.process_index
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from weitiao.plugins import Member, Options, as_member, find, names
 
-__all__ = ["CacheSettings", "TrainingSettings"]
+__all__ = ["CacheSettings", "ResourceSettings", "TrainingSettings"]
 
 
 class TrainingSettings(Options):
@@ -24,7 +24,10 @@ class TrainingSettings(Options):
     )
     learning_rate: float | None = Field(default=None, gt=0, description="highest rate; the method's own when left out")
     head_learning_rate: float | None = Field(
-        default=None, gt=0, description="highest rate of the head, which learns from nothing; null: learning_rate"
+        default=None,
+        gt=0,
+        description="highest rate of the head, which learns from nothing; the method's own when "
+        "left out, or learning_rate if it has none",
     )
     layer_decay: float | None = Field(
         default=None,
@@ -78,7 +81,7 @@ class TrainingSettings(Options):
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> TrainingSettings:
-        if self.micro_batch_size and self.micro_batch_size > self.batch_size:
+        if self.micro_batch_size and not self.batch_tokens and self.micro_batch_size > self.batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
         if self.patience and self.evaluate_steps is None and self.patience >= self.epochs:
             raise ValueError(
@@ -110,3 +113,32 @@ class CacheSettings(Options):
     limit_gib: float = Field(
         default=20.0, gt=0, description="GiB that all kept states may fill; the longest unused go first"
     )
+
+
+class ResourceSettings(Options):
+    """Which machines share the steps of a run; they change its time and not its result."""
+
+    cluster: Literal["local", "ray"] = Field(
+        default="local", description="local: the processes the run is started with; ray: workers of a Ray cluster"
+    )
+    workers: int = Field(default=1, ge=1, description="processes that share each step")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="go on with as few when machines are lost; null: wait for all workers"
+    )
+    use_gpu: bool = Field(default=False, description="each worker trains on a GPU of its own")
+    cpus_per_worker: int = Field(default=1, ge=1, description="processor cores of a worker")
+    max_failures: int = Field(
+        default=3, ge=0, description="times that the workers are started again after one of them was lost"
+    )
+
+    @model_validator(mode="after")
+    def _no_idle_setting(self) -> ResourceSettings:
+        if self.cluster == "local":
+            idle = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+            if idle:
+                raise ValueError(f"{', '.join(idle)} has no effect without cluster: ray; leave it out")
+        if self.min_workers is not None and self.min_workers >= self.workers:
+            raise ValueError(
+                f"min_workers {self.min_workers} has no effect beside workers {self.workers}; set a smaller one"
+            )
+        return self

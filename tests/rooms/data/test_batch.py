@@ -67,3 +67,20 @@ def test_any_classes_give_whole_steps(classes: list[int], sampling: str, batch_s
     assert all((a == b).all() for a, b in zip(steps, order(), strict=True))
     if classes and sampling == "balanced":
         assert set(np.array(classes)[np.concatenate(steps)]) == set(classes)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=300), st.integers(8, 400), st.integers(0, 3))
+def test_steps_of_so_many_tokens(lengths: list[int], budget: int, epoch: int) -> None:
+    tokens = np.array(lengths)
+    steps = epoch_order(tokens, 32, seed=0, epoch=epoch, batch_tokens=budget)
+    assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths))), "every row once"
+    for rows in steps:
+        assert len(rows) == 1 or tokens[rows].max() * len(rows) <= budget
+    again = epoch_order(tokens, 1, seed=0, epoch=epoch, batch_tokens=budget)
+    assert all(np.array_equal(a, b) for a, b in zip(steps, again, strict=True)), "batch_size plays no part"
+
+
+def test_more_tokens_a_step_are_fewer_steps() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 500)
+    counts = [len(epoch_order(lengths, 32, seed=0, epoch=0, batch_tokens=budget)) for budget in (100, 400, 1600)]
+    assert counts[0] > counts[1] > counts[2]

@@ -38,7 +38,8 @@ def test_columns_are_found_by_name_and_content(names, found):
 def test_a_pair_is_never_guessed_by_content():
     rows = [[f"第一句话 {i}", f"第二句话 {i}", str(i % 2)] for i in range(9)]
     with pytest.raises(
-        DataError, match=r"which column is the text.*'a', 'b'.*a \(such as '第一句话 0'\).*text: COLUMN"
+        DataError,
+        match=r"which column is the text.*'a', 'b'.*a \(such as '第一句话 0'\).*text: COLUMN under data\.fields",
     ):
         find_columns(table("a", "b", "c", rows=rows), FIELDS)
     given = {"text": "a", "text_pair": "b"}

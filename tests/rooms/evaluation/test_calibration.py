@@ -26,10 +26,20 @@ def test_no_other_temperature_is_more_likely() -> None:
     logits, targets = sample(1.7, rows=300)
 
     def loss(temperature: float) -> float:
-        return float(-np.log(softmax(logits, temperature)[np.arange(300), targets]).mean())
+        prior = np.log(temperature) ** 2 / (2 * 0.5**2)
+        return float(-np.log(softmax(logits, temperature)[np.arange(300), targets]).sum() + prior)
 
     found = fit_temperature(logits.astype(np.float32), targets)
-    assert loss(found) <= min(loss(t) for t in np.geomspace(0.05, 20, 400)) + 1e-7
+    assert loss(found) <= min(loss(t) for t in np.geomspace(0.05, 20, 400)) + 1e-4
+
+
+def test_a_few_rows_that_are_all_right_do_not_end_all_doubt() -> None:
+    few, many = (np.tile(2.0 * np.eye(4), (n, 1)) for n in (3, 3000))
+    right = np.tile(np.arange(4), 3)
+    temperature = fit_temperature(few, right)
+    assert 0.3 < temperature < 1
+    assert softmax(few, temperature).max() < 0.999
+    assert fit_temperature(many, np.tile(np.arange(4), 3000)) < 0.6 * temperature
 
 
 def test_calibration_closes_the_gap_and_moves_no_answer() -> None:
@@ -44,7 +54,7 @@ def test_edges_stay_finite() -> None:
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int)) == 1
     assert fit_temperature(np.ones((5, 1)), np.zeros(5, dtype=int)) == 1
     assert 0.05 <= fit_temperature(1e4 * np.eye(3), np.arange(3)) <= 20
-    assert fit_temperature(np.eye(3), (np.arange(3) + 1) % 3) == pytest.approx(20, rel=1e-3)
+    assert fit_temperature(np.eye(3), (np.arange(3) + 1) % 3) > 1
     np.testing.assert_allclose(softmax(np.array([[1e5, 0.0]])), [[1, 0]])
     with pytest.raises(DataError, match="not all finite"):
         fit_temperature(np.array([[np.nan, 1.0]]), np.array([0]))

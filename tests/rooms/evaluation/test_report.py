@@ -146,8 +146,8 @@ def test_a_model_that_is_no_better_is_said_to_be_so() -> None:
     same = [dataclasses.replace(c, probabilities=data.contenders[0].probabilities) for c in data.contenders]
     report = build_report(dataclasses.replace(data, contenders=same))
     assert report.comparisons[0].outcome == "unclear"
-    assert "Not shown to be better than the model before tuning: accuracy differs by +0.000" in report.headline
-    assert "Not shown to be better" in report.to_html()
+    assert "The same as the model before tuning: no difference in accuracy" in report.headline
+    assert "The same as the model before tuning" in report.to_html()
     worse = build_report(dataclasses.replace(data, contenders=data.contenders[::-1], before="tuned"))
     assert worse.comparisons[0].outcome == "worse"
     assert "Worse than the tuned model" in worse.to_html()

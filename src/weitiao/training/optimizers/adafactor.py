@@ -44,6 +44,11 @@ class Adafactor(Optimizer):
 
     settings: Settings
 
+    @property
+    def remembers(self) -> float:
+        """Return 0: those of a matrix's rows and columns, next to nothing."""
+        return 0.0
+
     def update(self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Move one parameter."""
         own, gradient = self.settings, parameter.grad

@@ -39,6 +39,11 @@ class AdamW(Optimizer):
 
     settings: Settings
 
+    @property
+    def remembers(self) -> float:
+        """Return the two moments."""
+        return 2.0
+
     def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
         """Return torch's own, fused where it can be."""
         import torch

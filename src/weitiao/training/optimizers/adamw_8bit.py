@@ -39,6 +39,11 @@ class AdamW8Bit(Optimizer):
 
     settings: Settings
 
+    @property
+    def remembers(self) -> float:
+        """Return the two moments, of a quarter of the size."""
+        return 0.5
+
     def suits(self, model: nn.Module) -> str | None:
         """Refuse where it cannot run."""
         device = next(model.parameters()).device.type

@@ -49,6 +49,11 @@ class Muon(Optimizer):
 
     settings: Settings
 
+    @property
+    def remembers(self) -> float:
+        """Return 2, those of AdamW; of the matrices inside the layers it is 1."""
+        return 2.0
+
     def suits(self, model: nn.Module) -> str | None:
         """Refuse a model in which only a head, embeddings or vectors train: that would be AdamW alone."""
         if inner_matrices(model):

@@ -38,6 +38,11 @@ class ScheduleFreeAdamW(Optimizer):
 
     settings: Settings
 
+    @property
+    def remembers(self) -> float:
+        """Return the two moments."""
+        return 2.0
+
     def update(self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Move one parameter: z first, then y after it."""
         own, gradient, rate = self.settings, parameter.grad, group["lr"]

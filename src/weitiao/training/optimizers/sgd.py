@@ -42,6 +42,11 @@ class SGD(Optimizer):
 
     settings: Settings
 
+    @property
+    def remembers(self) -> float:
+        """Return 1, the last step; none without momentum."""
+        return 1.0 if self.settings.momentum else 0.0
+
     def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
         """Return torch's own, fused where it can be."""
         import torch

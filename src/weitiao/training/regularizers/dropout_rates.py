@@ -57,7 +57,8 @@ class DropoutRates(Hook):
         super().__init__(settings)
         self._own: list[tuple[nn.Module, str, float]] = []
         below = any(rate for kind, rate in _asked(self.settings).items() if kind != _HEAD)
-        self.changes_frozen = below  # type: ignore[misc]  # otherwise layers that do not train are as they were
+        # otherwise layers that do not train are as they were
+        self.changes_frozen = self.drops_frozen = below  # type: ignore[misc]
 
     def suits(self, model: nn.Module, task: Task) -> str | None:
         """Refuse a rate for which there is no place, and rates that the model has already."""

@@ -96,8 +96,9 @@ class Mixout(Hook):
         generator = torch.Generator(weight.device).manual_seed(seed)
         mask = torch.rand(weight.shape, generator=generator, device=weight.device) < p
         rest = weight + (weight - start) * (p / (1.0 - p))  # so written it is exact where both are equal
-        self._own[name], self._mask[name] = weight.clone(), mask
-        weight.copy_(torch.where(mask, start, rest))
+        own, mixed = weight.clone(), torch.where(mask, start, rest)
+        self._own[name], self._mask[name] = own, mask  # from here on nothing can run out of memory
+        weight.copy_(mixed)
 
     @classmethod
     def tiny(cls) -> dict[str, Any]:
