@@ -1,6 +1,6 @@
 """How fast training is beside the Hugging Face Trainer: the same model and rows, in turn, in one sitting.
 
-    python benchmarks/train_speed.py --data cad_imdb --max-length 256 --rows 200 --pairs 3
+    python benchmarks/train_speed.py --data amazon_cf --max-length 128 --rows 400
     python benchmarks/train_speed.py --data banking77 --rows 600 --methods head,top_layers
 
 What is timed, in a process of its own each, after imports: tokenizing, opening the model, computing and keeping what
@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SETS: dict[str, dict[str, str]] = {
     "banking77": {"train": "classification/banking77/train.csv", "test": "classification/banking77/test.csv"},
+    "amazon_cf": {"train": "classification/amazon_cf/EN_train.tsv", "test": "classification/amazon_cf/EN_test.tsv"},
     "cad_imdb": {"train": "robustness/cad_imdb/orig/train.tsv.gz", "test": "robustness/cad_imdb/orig/test.tsv"},
 }
 # what each method is run with; its learning rate, for both sides

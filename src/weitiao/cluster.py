@@ -43,9 +43,9 @@ def in_workers(work: Callable[[dict[str, Any]], Any], job: dict[str, Any], resou
         Workers failed more often than ``max_failures`` allows.
     """
     try:
-        import ray
-        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-        from ray.train.torch import TorchConfig, TorchTrainer
+        import ray  # pyright: ignore[reportMissingImports]  # an extra
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError  # pyright: ignore[reportMissingImports]  # an extra
+        from ray.train.torch import TorchConfig, TorchTrainer  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise MissingExtra("ray", "ray", "resources.cluster: ray") from error
     if not ray.is_initialized():
