@@ -21,6 +21,8 @@ _SAID = (
     "out of memory",
     "cublas_status_alloc_failed",
     "cudnn_status_alloc_failed",
+    "could not create a primitive",  # how oneDNN puts it
+    "could not create a memory",
 )
 T = TypeVar("T")
 

@@ -134,3 +134,12 @@ def test_and_wakes_no_frozen_layer(method: str, at: Trial) -> None:
     train(model, at, gradient_checkpointing=True, epochs=1)
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
     assert not model.get_input_embeddings()._forward_hooks
+
+
+def test_an_optimizer_that_does_not_fit_is_told(at: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(TrainingError, match=r"while the optimizer took step 1.*remembers less"):
+        train(plain(at), at)

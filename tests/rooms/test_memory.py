@@ -59,6 +59,7 @@ def test_other_errors_are_passed_on() -> None:
 def test_what_says_that_memory_ran_out() -> None:
     assert ran_out(MemoryError())
     assert ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+    assert ran_out(RuntimeError("could not create a primitive"))
     assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not ran_out(ValueError("out of memory"))
     with pytest.raises(RuntimeError) as raised:  # what the allocator itself says, asked for 4 EiB

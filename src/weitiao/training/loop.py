@@ -222,7 +222,7 @@ class Loop:
         limit = self.settings.clip_norm or float("inf")
         self.norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))  # type: ignore[arg-type]
         if np.isfinite(loss) and np.isfinite(self.norm):
-            scaler.step(inner)
+            self._step(scaler, inner)
         elif np.isfinite(loss) and overflowed(self.position.health, self.precision.scale):
             pass  # the scale of the loss was too large, and gets smaller
         else:
@@ -230,6 +230,17 @@ class Loop:
         scaler.update()
         self.optimizer.zero_grad()
         return loss
+
+    def _step(self, scaler: torch.amp.GradScaler, inner: torch.optim.Optimizer) -> None:
+        try:
+            scaler.step(inner)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            raise TrainingError(  # some weights may have moved: it cannot be taken again
+                f"memory ran out while the optimizer took step {self.position.step + 1}; the newest checkpoint is whole.",
+                fix="Choose a training.optimizer that remembers less, or train fewer weights.",
+            ) from error
 
     def _gradients(self, rows: np.ndarray) -> float | None:
         """Add up the gradient of the mean loss of `rows`, and return that loss; ``None`` if memory ran out."""
