@@ -238,7 +238,7 @@ class Loop:
             if not ran_out(error):
                 raise
             raise TrainingError(  # some weights may have moved: it cannot be taken again
-                f"memory ran out while the optimizer took step {self.position.step + 1}; the newest checkpoint is whole.",
+                f"memory ran out while the optimizer took step {self.position.step + 1}; its checkpoints are whole.",
                 fix="Choose a training.optimizer that remembers less, or train fewer weights.",
             ) from error
 
