@@ -14,7 +14,25 @@ from typing import Any, TextIO
 
 from safetensors import SafetensorError
 
-__all__ = ["flush", "list_files", "sha256", "whole_file", "whole_folder", "write_json", "write_text"]
+__all__ = [
+    "flush",
+    "list_files",
+    "safetensors_errors",
+    "sha256",
+    "whole_file",
+    "whole_folder",
+    "write_json",
+    "write_text",
+]
+
+
+@contextmanager
+def safetensors_errors() -> Iterator[None]:
+    """Turn what safetensors says of a full disk into the `OSError` that it is."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error).removeprefix("Error while serializing: ")) from error
 
 
 @contextmanager
@@ -33,7 +51,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old.aside")
     aside.mkdir()
     try:
-        yield aside
+        with safetensors_errors():
+            yield aside
         for path in (*aside.rglob("*"), aside):
             flush(path)
         if folder.exists():  # a folder cannot be renamed onto a full one: two renames, and no more between them
@@ -41,9 +60,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         aside.rename(folder)
         flush(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except SafetensorError as error:  # how safetensors says that the disk is full
-        shutil.rmtree(aside, ignore_errors=True)
-        raise OSError(str(error).removeprefix("Error while serializing: ")) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

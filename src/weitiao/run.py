@@ -538,10 +538,11 @@ def _skipping(model: nn.Module, task: Any, material: Material) -> Iterator[Mappi
         yield material.features
         return
     train = material.features["train"]
-    frozen, rows = FrozenLayers.of(model, probe(task, train)), probe_rows(train)
+    inputs, rows = probe(task, train), probe_rows(train)
+    frozen = FrozenLayers.of(model, inputs)
     exact = kept["train"].dtype == torch.float32
     states = kept["train"](rows, train.batch(rows)["attention_mask"])
-    if reason := frozen.why_not(probe(task, train), states, tolerance=1e-3 if exact else 1e-1):
+    if reason := frozen.why_not(inputs, states, tolerance=1e-3 if exact else 1e-1):
         raise TrainingError(
             f"what was kept of the frozen layers does not fit the model: {reason}.",
             fix="Set cache.frozen_states to off, and tell us.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,3 +53,17 @@ def test_the_law_can_fail(tmp_path: Path, tiny_bert: Path) -> None:
         Loop(model, task, features, settings).run()
         weights.append(model.classifier.weight.detach().clone())
     assert float((weights[0] - weights[1]).abs().max()) > 1e-6
+
+
+def test_the_loop_draws_rows_as_it_is_told(tiny_bert: Path) -> None:
+    task, features, build = made.training(tiny_bert, 24)
+    classes = task.classes(features.inputs)
+    rare = [i for i in range(len(features)) if classes[i] != 0][:2]
+    few = dataclasses.replace(features, inputs=[features.inputs[i] for i in [*np.flatnonzero(classes == 0), *rare]])
+
+    def drawn(sampling: str) -> np.ndarray:
+        loop = Loop(build(), task, few, TrainingSettings(batch_size=4, sampling=sampling))
+        return task.classes(few.inputs)[np.concatenate(loop.order(0))]
+
+    assert sorted(drawn("shuffled")) == sorted(task.classes(few.inputs))
+    assert (drawn("balanced") != 0).sum() > (drawn("square_root") != 0).sum() > (drawn("shuffled") != 0).sum()

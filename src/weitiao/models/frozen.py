@@ -46,7 +46,7 @@ class FrozenLayers:
             blocks = list(parts.layers(model))
         except ModelError:  # no stack of layers: none of it can be skipped
             return cls(model, 0)
-        events = _events(model, inputs)
+        events = parts.module_events(model, inputs)
         ran = Counter(module for what, module in events if what == "start")
         depth, ended = 0, []
         for what, module in events:
@@ -62,7 +62,7 @@ class FrozenLayers:
         """Return the modules that run only in or below these layers: with dropout off, they say the same always."""
         if not self.depth:
             return []
-        events = _events(self.model, inputs)
+        events = parts.module_events(self.model, inputs)
         last = max(i for i, (what, m) in enumerate(events) if what == "end" and m is self.blocks[-1])
         later = {id(m) for _, m in events[last + 1 :]}
         early = dict.fromkeys(m for _, m in events[: last + 1] if id(m) not in later)
@@ -83,10 +83,8 @@ class FrozenLayers:
         name = type(parts.backbone(self.model)).__name__
         if not self.depth:
             return f"the first layer of {name}, or what is below it, trains"
-        was = {m: m.training for m in self.model.modules()}
         try:
-            self.model.eval()
-            with torch.no_grad():
+            with parts.in_eval(self.model), torch.no_grad():
                 with self.reading() as taken:
                     usual = self.model(**inputs)[0]
                     said = _only_tokens(taken()[0], inputs["attention_mask"])
@@ -97,9 +95,6 @@ class FrozenLayers:
             scale, far = max(1.0, usual.abs().max().item()), (usual - other).abs().max().item()
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             return f"{name} cannot be run without its first layers ({error})"
-        finally:
-            for module, training in was.items():
-                module.training = training
         if not far <= tolerance * scale:
             return f"{name} says something else without its first layers (difference {far:.2g})"
         return None
@@ -195,23 +190,3 @@ def _states_of(output: Any) -> Tensor:
 def _only_tokens(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Return states with zeros in the place of padding, as stored ones have."""
     return states * attention_mask[..., None].to(states.dtype)
-
-
-def _events(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[tuple[str, nn.Module]]:
-    """Return which modules start and end, in order, when the model reads `inputs`."""
-    events: list[tuple[str, nn.Module]] = []
-    hooks = []
-    for module in model.modules():
-        hooks.append(module.register_forward_pre_hook(lambda m, _: events.append(("start", m))))
-        hooks.append(module.register_forward_hook(lambda m, _, __: events.append(("end", m))))
-    was = {m: m.training for m in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in was.items():
-            module.training = training
-    return events

@@ -7,7 +7,8 @@ the exception is which dense layers make queries and values (`_QUERY_VALUE`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -24,9 +25,11 @@ __all__ = [
     "backbone",
     "head_modules",
     "head_parameters",
+    "in_eval",
     "inside_last_layers",
     "layers",
     "linear_names",
+    "module_events",
     "new_parameters",
     "pool",
     "solvable_parameters",
@@ -164,27 +167,40 @@ def after_layers(model: nn.Module) -> set[str]:
     would count DeBERTa's relative positions, which every layer uses.
     """
     body, last = backbone(model), layers(model)[-1]
+    ids = torch.zeros(1, 2, dtype=torch.long, device=next(body.parameters()).device)
+    events = module_events(body, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    end = max(i for i, event in enumerate(events) if event == ("end", last))
+    before = {id(p) for what, m in events[:end] if what == "start" for p in m.parameters(recurse=False)}
+    after = {id(p) for what, m in events[end:] if what == "start" for p in m.parameters(recurse=False)} - before
+    return {name for name, parameter in model.named_parameters() if id(parameter) in after}
+
+
+def module_events(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[tuple[str, nn.Module]]:
+    """Return which modules ``"start"`` and ``"end"``, in order, when the model reads `inputs`."""
     events: list[tuple[str, nn.Module]] = []
     hooks = []
-    for module in body.modules():
+    for module in model.modules():
         hooks.append(module.register_forward_pre_hook(lambda m, _: events.append(("start", m))))
-    hooks.append(last.register_forward_hook(lambda m, _, __: events.append(("end", m))))
-    was_training = {m: m.training for m in body.modules()}
-    device = next(body.parameters()).device
+        hooks.append(module.register_forward_hook(lambda m, _, __: events.append(("end", m))))
     try:
-        body.eval()
-        with torch.no_grad():
-            ids = torch.zeros(1, 2, dtype=torch.long, device=device)
-            body(input_ids=ids, attention_mask=torch.ones_like(ids))
+        with in_eval(model), torch.no_grad():
+            model(**inputs)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in was_training.items():
+    return events
+
+
+@contextmanager
+def in_eval(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode inside the block, and each of its modules back into its own after it."""
+    was = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in was.items():
             module.training = training
-    end = max(i for i, (what, _) in enumerate(events) if what == "end")
-    before = {id(p) for _, m in events[:end] for p in m.parameters(recurse=False)}
-    after = {id(p) for _, m in events[end:] for p in m.parameters(recurse=False)} - before
-    return {name for name, parameter in model.named_parameters() if id(parameter) in after}
 
 
 def linear_names(model: nn.Module, block: Literal["attention", "all"] = "attention") -> list[str]:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from weitiao.files import flush, list_files, sha256, whole_folder, write_json
+from weitiao.files import flush, list_files, safetensors_errors, sha256, whole_folder, write_json
 
 __all__ = ["Checkpoints", "load_optimizer", "optimizer_state"]
 
@@ -52,10 +51,9 @@ class Checkpoints:
         """
         aside = self.folder / f".best-{step:08d}.aside"
         try:
-            _save(weights, aside)
+            with safetensors_errors():
+                _save(weights, aside)
             aside.rename(self._best_file(step))
-        except SafetensorError as error:  # how safetensors says that the disk is full
-            raise OSError(str(error).removeprefix("Error while serializing: ")) from error
         finally:
             aside.unlink(missing_ok=True)
         self._hashes.pop(step, None)

@@ -447,6 +447,9 @@ class Loop:
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: p.detach() for name, p in self.plain_model.named_parameters() if p.requires_grad}
 
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self._weights().items()}
+
     def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self.plain_model.named_parameters():
@@ -456,20 +459,19 @@ class Loop:
     def _keep_best(self) -> None:
         """Keep the weights as they are now, on the disk if they can be: there they take no memory."""
         self._best = {}
-        try:
-            if self.checkpoints is None:
-                raise OSError
-            if self.processes.main:
+        in_memory = self.checkpoints is None
+        if self.checkpoints is not None and self.processes.main:
+            try:
                 self.checkpoints.keep_best(self.position.best_step, self._weights())
-        except OSError:
-            self._best = {name: value.clone() for name, value in self._weights().items()}
-        if any(self.processes.any(bool(self._best))) and not self._best:  # where one has to hold them, all do
-            self._best = {name: value.clone() for name, value in self._weights().items()}
+            except OSError:
+                in_memory = True
+        if any(self.processes.any(in_memory)):  # where one has to hold them, all do
+            self._best = self._copy()
 
     def _restore_best(self) -> None:
         if not self.position.best_step:  # nothing was measured: the last are kept, as they would have been measured
             with measured_weights(self.optimizer):
-                self._best = {name: value.clone() for name, value in self._weights().items()}
+                self._best = self._copy()
         self.processes.wait()
         if not self._best and self.checkpoints is not None:
             self._best = self.checkpoints.best(self.position.best_step)

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from weitiao.files import flush, write_json
+from weitiao.files import flush, safetensors_errors, write_json
 from weitiao.models.packaged import cache_folder
 from weitiao.training.settings import CacheSettings
 
@@ -179,13 +179,12 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
         try:
-            yield aside
+            with safetensors_errors():
+                yield aside
             for file in aside.iterdir():
                 flush(file)
             with contextlib.suppress(OSError):  # another run wrote the same meanwhile
                 aside.rename(self.folder / key)
-        except SafetensorError as error:  # how safetensors says that the disk is full
-            raise OSError(str(error).removeprefix("Error while serializing: ")) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self.make_room()
