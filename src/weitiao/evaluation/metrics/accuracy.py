@@ -5,12 +5,13 @@ Source: plain proportion; equal to scikit-learn's ``accuracy_score``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from weitiao.evaluation.metrics.base import Metric
+from weitiao.evaluation.panels import Panel, confusion
 
 
 class Accuracy(Metric):
@@ -27,6 +28,10 @@ class Accuracy(Metric):
     ) -> np.ndarray:
         """Return one share a resample."""
         return weights @ (targets == predictions).astype(np.float64) / weights.sum(axis=1)
+
+    def panels(self, targets: np.ndarray, predictions: np.ndarray, labels: Sequence[str]) -> Sequence[Panel]:
+        """Return which class was taken for which."""
+        return (confusion(targets, predictions, labels),)
 
     @classmethod
     def reference(cls) -> Callable[[np.ndarray, np.ndarray, int], float]:

@@ -12,13 +12,14 @@ convention is that of scikit-learn's ``f1_score(average="macro")``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from weitiao.evaluation.metrics._counts import ClassCounts, class_counts, divide
 from weitiao.evaluation.metrics.base import Metric
+from weitiao.evaluation.panels import Panel, per_class
 
 
 class MacroF1(Metric):
@@ -35,6 +36,10 @@ class MacroF1(Metric):
     ) -> np.ndarray:
         """Return one average a resample."""
         return _average(class_counts(targets, predictions, classes, weights))
+
+    def panels(self, targets: np.ndarray, predictions: np.ndarray, labels: Sequence[str]) -> Sequence[Panel]:
+        """Return precision, recall and F1 of every class."""
+        return (per_class(targets, predictions, labels),)
 
     @classmethod
     def reference(cls) -> Callable[[np.ndarray, np.ndarray, int], float]:
