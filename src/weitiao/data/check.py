@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,7 @@ def run_checks(
     data: CheckInput,
     names: Sequence[str] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    found: Iterable[Finding] = (),
 ) -> CheckReport:
     """Look at the data with every check, or with those named.
 
@@ -132,6 +133,8 @@ def run_checks(
         Checks to run; all when left out. A path to a ``.py`` file with a check of your own works too.
     settings
         Check to its settings, where they differ from the defaults.
+    found
+        What the task found by itself.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def run_checks(
                 f"there are settings for {name!r}, a check that does not run.{did_you_mean(name, chosen)}",
                 fix=f"These run: {', '.join(chosen)}.",
             )
-    findings: list[Finding] = []
+    findings = list(found)
     seconds = {}
     checks = [_make(name, given.get(name, {})) for name in chosen]  # all made first: mistakes show at once
     for check in checks:

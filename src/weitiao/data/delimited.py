@@ -16,12 +16,16 @@ _SPAN_LINES = 1000  # a quoted value longer than this is taken for a quote that 
 
 
 class Raw(NamedTuple):
-    """A row as a format's reader gives it: its line, its values or the reason why there are none."""
+    """A row as a format's reader gives it: its line, its values or the reason why there are none.
+
+    In a folder, `file` is the one it stands in.
+    """
 
     line: int
     values: dict[str, Any] | None
     reason: str = ""
     content: str = ""
+    file: str = ""
 
 
 class Record(NamedTuple):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weitiao.data.table import Table
@@ -23,7 +25,8 @@ class Field:
     name
         The standard name it gets (``text``, ``text_pair``, ``label``).
     kind
-        What its values are.
+        What its values are: a ``text`` the model reads, ``json`` it reads (messages, say) or the path of an ``image``;
+        or what it learns: a ``label``, a ``number``, or a ``target`` (a text to write, or JSON: spans, answers).
     required
         Whether the task can do without.
     synonyms
@@ -31,9 +34,14 @@ class Field:
     """
 
     name: str
-    kind: Literal["text", "label"]
+    kind: Literal["text", "json", "image", "label", "number", "target"]
     required: bool = True
     synonyms: tuple[str, ...] = ()
+
+    @property
+    def is_input(self) -> bool:
+        """Whether a request has it: the model reads it."""
+        return self.kind in ("text", "json", "image")
 
 
 # Pairs are named in step: the first text's name at some place, the second's at the same place.
@@ -79,6 +87,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_\-/]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
+_NAMELESS = re.compile(r"column_\d+")  # what a column without a name is called
 _KNOWN = {_plain(n) for f in (TEXT, LABEL) for n in f.synonyms} | {_plain(n) for p in _PAIRS for n in p}
 _KNOWN |= {_plain(n) for n in _OTHER_NAMES}
 _SECOND = {_plain(first): _plain(second) for first, second in _PAIRS}
@@ -115,7 +124,7 @@ def find_columns(table: Table, fields: Sequence[Field], given: Mapping[str, str]
     _check_given(table, fields, given)
     found = dict(given)
     plain = {_plain(name): name for name in reversed(table.column_names)}
-    pair = next((f for f in fields if f.kind == "text" and not f.required and f.synonyms), None)
+    pair = next((f for f in fields if f.name == TEXT_PAIR.name), None)
     main = next((f for f in fields if f.kind == "text" and f.required), None)
     if main and pair and main.name not in found and pair.name not in found:
         # Only a whole pair of names makes a pair of texts: "question" alone is not half of one.
@@ -126,8 +135,13 @@ def find_columns(table: Table, fields: Sequence[Field], given: Mapping[str, str]
     for field in fields:
         if field.name not in found and (name := _by_name(field, plain, found, pair)):
             found[field.name] = name
-    for field in fields:
-        if field.name not in found and field.required:
+    wanted = [field for field in fields if field.required and field.name not in found]
+    nameless = all(_NAMELESS.fullmatch(name) for name in plain.values())
+    by_values = any(field.kind == "label" for field in wanted)  # a label is known by its values
+    if nameless and not by_values and 1 < len(wanted) == len(table.column_names):
+        found |= {field.name: column for field, column in zip(wanted, table.column_names, strict=True)}
+    for field in wanted:
+        if field.name not in found:
             found[field.name] = _by_content(table, field, set(found.values()))
     return {field.name: found[field.name] for field in fields if field.name in found}
 
@@ -157,7 +171,7 @@ def map_fields(
         As `find_columns`; or no row is left.
     """
     if not labels_required:
-        fields = [Field(f.name, f.kind, f.required and f.kind != "label", f.synonyms) for f in fields]
+        fields = [replace(f, required=f.required and f.is_input) for f in fields]
     found = find_columns(table, fields, given)
     standard = {column: name for name, column in found.items()}
     taken = set(table.column_names) | set(found)
@@ -175,12 +189,15 @@ def map_fields(
         values = mapped.column(field.name)
         if field.kind == "label":
             columns[field.name] = values = [label_text(v) for v in values]
-            missing = "no label" if labels_required else ""
         else:
-            columns[field.name] = values = [None if v is None else str(v) for v in values]
-            missing = f"empty {field.name}"
-        if missing:
+            columns[field.name] = values = [_as_text(v) for v in values]
+        if field.is_input or (labels_required and field.required):
+            missing = "no label" if field.kind == "label" else f"empty {field.name}"
             reasons |= {i: missing for i, v in enumerate(values) if (not v or not v.strip()) and i not in reasons}
+        if field.kind == "number":
+            wrong = {i: f"{field.name} is no number: {v!r}" for i, v in enumerate(values) if v and _number(v) is None}
+            reasons |= {i: why for i, why in wrong.items() if i not in reasons}
+            columns[field.name] = [None if v is None else _number(v) for v in values]
     mapped = mapped.with_columns(columns).put_aside(reasons)
     if not len(mapped) and table.rows_in:
         raise DataError(
@@ -201,6 +218,20 @@ def label_text(value: Any) -> str | None:
         if value.is_integer():
             value = int(value)
     return str(value).strip() or None
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _check_given(table: Table, fields: Sequence[Field], given: Mapping[str, str]) -> None:
@@ -236,7 +267,7 @@ def _by_content(table: Table, field: Field, taken: set[str]) -> str:
     beside = {_plain(n) for n in _OTHER_NAMES if n != "key"}  # a date or a split is never what is looked for
     rest = [name for name in table.column_names if name not in taken and _plain(name) not in beside]
     values = {name: [str(v) for v in table.column(name)[:5000] if v is not None] for name in rest}
-    candidates = _labels(values) if field.kind == "label" else _texts(values)
+    candidates = _labels(values) if field.kind == "label" else _texts(values) if field.kind == "text" else []
     if len(candidates) == 1:
         return candidates[0]
     why = f"several could be: {', '.join(map(repr, candidates))}" if candidates else "none looks like one"

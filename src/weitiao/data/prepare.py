@@ -97,6 +97,7 @@ def prepare(
     fields: Sequence[Field],
     seed: int,
     refused: Callable[[Table], Mapping[int, str]] = lambda table: {},
+    formats: Sequence[str] = (),
 ) -> Prepared:
     """Read the files, find the task's fields, and split.
 
@@ -104,6 +105,8 @@ def prepare(
     ----------
     refused
         Names the rows of a table that are set aside before it is split, index to reason.
+    formats
+        Names of formats to look for, in this order, before a file is read as a table.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def prepare(
         source = getattr(settings, name)
         if source is not None:
             paths = source if isinstance(source, str) else list(source)
-            mapped = map_fields(read(paths, settings.read), fields, settings.fields)
+            mapped = map_fields(read(paths, settings.read, formats), fields, settings.fields)
             given[name] = mapped.put_aside(refused(mapped))
             _must_have_rows(name, given[name])
     tables = list(given.values())

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from weitiao.data import formats
-from weitiao.data.formats import Report
+from weitiao.data import tabular
+from weitiao.data.recognize import OF_ANY_TEXT, is_saved_set, joined, recognized
 from weitiao.data.table import Place, SetAside, Table, join_columns
+from weitiao.data.tabular import Report
 from weitiao.errors import DataError, MissingExtra, did_you_mean
-from weitiao.plugins import Options
+from weitiao.plugins import Options, names
 
 __all__ = ["Item", "ReadOptions", "read", "stream"]
 
@@ -29,6 +30,9 @@ _EXCERPT = 120
 class ReadOptions(Options):
     """How a file is to be read; whatever is left out is found out."""
 
+    format: str | None = Field(
+        default=None, description="name of a format such as conll or squad; left out, it is found"
+    )
     encoding: str | None = Field(default=None, description="such as utf-8, gb18030, utf-16; left out, it is found")
     delimiter: str | None = Field(default=None, description="the character between fields; left out, it is found")
     header: bool | None = Field(default=None, description="whether the first line names the columns; else found")
@@ -37,6 +41,17 @@ class ReadOptions(Options):
         description=r"a regular expression with named groups for a line: (?P<text>.*)@(?P<label>\w+)",
     )
     sheet: str | None = Field(default=None, description="the sheet of an Excel workbook; left out, the first")
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        known = names("formats")
+        if value is not None and value not in known and not value.endswith(".py"):
+            raise ValueError(
+                f"no format is called {value!r}.{did_you_mean(value, known)} Known: {', '.join(known)}; "
+                "tables (CSV, TSV, JSON, Parquet, Excel) need no name"
+            )
+        return value
 
     @field_validator("delimiter")
     @classmethod
@@ -69,16 +84,21 @@ class Item(NamedTuple):
     content: str
 
 
-def read(source: str | Path | Sequence[str | Path], options: ReadOptions | None = None) -> Table:
+def read(
+    source: str | Path | Sequence[str | Path], options: ReadOptions | None = None, formats: Sequence[str] = ()
+) -> Table:
     """Read rows into a table.
 
     Parameters
     ----------
     source
         A file (CSV, TSV, TXT, JSON, JSON lines, Parquet, Excel; any of them gzipped), a folder of text files
-        per class, a folder that ``datasets`` saved, ``hub:NAME`` or ``hub:NAME:SPLIT``; or several of these.
+        per class, a folder that ``datasets`` saved, ``hub:NAME`` or ``hub:NAME:SPLIT``; a file or folder in one
+        of `formats`, or two files that such a format reads together (``a+b``); or several of these.
     options
         What the user knows about the file; an option that does not concern its format is refused.
+    formats
+        Names of formats to look for, in this order, before the source is read as a table.
 
     Returns
     -------
@@ -95,8 +115,8 @@ def read(source: str | Path | Sequence[str | Path], options: ReadOptions | None 
     if not isinstance(source, str | Path):
         if not source:
             raise DataError("no file was named.", fix="Name at least one.")
-        return Table.concat([read(one, options) for one in source])
-    items, report = _open(source, options or ReadOptions())
+        return Table.concat([read(one, options, formats) for one in source])
+    items, report = _open(source, options or ReadOptions(), formats)
     chunks: list[pa.Table] = []
     rows: list[dict[str, Any]] = []
     places: list[Place] = []
@@ -118,55 +138,66 @@ def read(source: str | Path | Sequence[str | Path], options: ReadOptions | None 
     return Table(join_columns(chunks), places, tuple(set_aside), (account,))
 
 
-def stream(source: str | Path, options: ReadOptions | None = None) -> Iterator[Item]:
+def stream(source: str | Path, options: ReadOptions | None = None, formats: Sequence[str] = ()) -> Iterator[Item]:
     """Yield the rows of one file, good ones and others, in the file's order.
 
-    Memory stays constant for CSV, TSV, JSON lines, patterns and plain lines. Raises as `read` does,
+    Memory stays constant for CSV, TSV, JSON lines, patterns, plain lines and formats of lines. Raises as `read` does,
     except that a file without a readable row raises nothing: its items say why.
     """
-    return _open(source, options or ReadOptions())[0]
+    return _open(source, options or ReadOptions(), formats)[0]
 
 
-def _open(source: str | Path, options: ReadOptions) -> tuple[Iterator[Item], Report]:
+def _open(source: str | Path, options: ReadOptions, formats: Sequence[str]) -> tuple[Iterator[Item], Report]:
     if isinstance(source, str) and source.startswith("hub:"):
         name, _, split = source.removeprefix("hub:").partition(":")
         report = Report(source, "datasets")
         _refuse(options, report.format, ())
         return _datasets_rows(_load_hub(name, split or None), report), report
     path = Path(source)
-    _must_exist(path)
+    files = joined(path)
+    for file in files:
+        _must_exist(file)
+        if file.is_file() and not file.stat().st_size:
+            raise DataError("the file is empty.", where=file.name, fix="Name a file that holds rows.")
+    if (found := recognized(path, files, options, formats)) is not None:
+        rows, report = found
+        _refuse(options, report.format, OF_ANY_TEXT)
+        return _placed(rows, files[0].name), report
+    if len(files) > 1:
+        raise DataError(
+            f"{path.name!r} names two files that belong together, and nothing here reads such a pair.",
+            fix="Name them as a list to read one after the other.",
+        )
     if path.is_dir():
         return _open_folder(path, options)
-    if not path.stat().st_size:
-        raise DataError("the file is empty.", where=path.name, fix="Name a file that holds rows.")
-    if kind := formats.binary_kind(path):
+    if kind := tabular.binary_kind(path):
         report = Report(path.name, kind)
         _refuse(options, kind, ("header", "sheet") if kind == "xlsx" else ())
-        return _placed(formats.BINARY[kind](path, options, report), path.name), report
-    kind = formats.text_kind(path, options)
+        return _placed(tabular.BINARY[kind](path, options, report), path.name), report
+    kind = tabular.text_kind(path, options)
     if kind is None:
         raise _unknown(path)
     report = Report(path.name, kind)
     allowed = {"delimited": ("encoding", "delimiter", "header"), "pattern": ("encoding", "pattern")}
     _refuse(options, kind, allowed.get(kind, ("encoding",)))
-    return _placed(formats.TEXT[kind](path, options, report), path.name), report
+    return _placed(tabular.TEXT[kind](path, options, report), path.name), report
 
 
-def _placed(rows: Iterator[formats.Raw], file: str) -> Iterator[Item]:
-    for line, values, reason, content in rows:
+def _placed(rows: Iterator[tabular.Raw], file: str) -> Iterator[Item]:
+    for line, values, reason, content, part in rows:
         # Half characters and marks of undecodable bytes must not reach a terminal or a file.
         excerpt = content[:_EXCERPT].encode("utf-8", "replace").decode() if values is None else ""
-        yield Item(Place(file, line), values, reason, excerpt)
+        yield Item(Place(part or file, line), values, reason, excerpt)
 
 
 def _open_folder(path: Path, options: ReadOptions) -> tuple[Iterator[Item], Report]:
-    if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+    if is_saved_set(path):
         report = Report(path.name, "datasets")
         _refuse(options, report.format, ())
         return _datasets_rows(_datasets(f"reading {path}").load_from_disk(str(path)), report), report
     report = Report(path.name, "folder")
     _refuse(options, report.format, ("encoding",))
-    rows = formats.folder_rows(path, options, report)
+    rows = tabular.folder_rows(path, options, report)
     return (item for file, row in rows for item in _placed(iter([row]), file)), report
 
 
@@ -197,7 +228,7 @@ def _datasets_rows(found: Any, report: Report) -> Iterator[Item]:
         labels = {k: f.names for k, f in part.features.items() if hasattr(f, "names") and hasattr(f, "int2str")}
         file = f"{report.file}:{split}" if split else report.file
         for number, values in enumerate(part, 1):
-            row = {k: formats.json_rows.plain(formats.named(v, labels.get(k))) for k, v in values.items()}
+            row = {k: tabular.json_rows.plain(tabular.named(v, labels.get(k))) for k, v in values.items()}
             if split:
                 row.setdefault("split", split)
             yield Item(Place(file, number), row, "", "")
@@ -238,5 +269,5 @@ def _nothing_read(report: Report, set_aside: list[SetAside]) -> DataError:
     return DataError(
         f"none of its {len(set_aside)} rows can be read: {shown}.",
         where=report.file,
-        fix="Say how it is written: encoding, delimiter, header, pattern.",
+        fix="Say how it is written: encoding, delimiter, header, pattern; or its format, if it is another one.",
     )

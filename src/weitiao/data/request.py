@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ def request_texts(row: Any, number: int, names: Sequence[str], fields: Sequence[
         row = {names[0]: row}
     if not isinstance(row, Mapping):
         raise DataError(f"{type(row).__name__} is no kind of row.", where=where, fix=ROWS_ARE)
+    row = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in row.items()}
     own = {name: row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()}
     for name in names:
         if name not in own:
@@ -44,7 +46,7 @@ def request_texts(row: Any, number: int, names: Sequence[str], fields: Sequence[
             needs = f"Every row needs {' and '.join(names)}."
             raise DataError(f"{name} is empty or missing.{near}", where=where, fix=needs)
     for field in fields:
-        if field.kind == "text" and field.name not in own and row.get(field.name) is not None:
+        if field.is_input and field.name not in own and row.get(field.name) is not None:
             raise DataError(
                 f"has {field.name}, which this bundle does not read: it was trained on {', '.join(own)}.",
                 where=where,

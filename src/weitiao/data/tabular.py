@@ -1,4 +1,4 @@
-"""The formats a file of rows can have: a function each, from a file to `Raw` rows.
+"""The formats a plain table can have: a function each, from a file to `Raw` rows.
 
 The readers of lines hold one row at a time; a JSON document, a sheet and a folder are read as they need.
 What a reader decides or notices goes into the `Report` that it is given.
@@ -6,6 +6,7 @@ What a reader decides or notices goes into the `Report` that it is given.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -25,7 +26,7 @@ from weitiao.errors import DataError
 if TYPE_CHECKING:
     from weitiao.data.read import ReadOptions
 
-__all__ = ["BINARY", "TEXT", "Report", "binary_kind", "folder_rows", "named", "text_kind"]
+__all__ = ["BINARY", "TEXT", "Report", "binary_kind", "folder_rows", "named", "open_lines", "sound", "text_kind"]
 
 
 @dataclass
@@ -39,11 +40,11 @@ class Report:
     header: bool | None = None
     sha256: str = ""
     notes: list[str] = field(default_factory=list)
-    late: Callable[[], tuple[str, ...]] = tuple  # notes that are known when the last row was read
+    opened: list[Lines] = field(default_factory=list)  # what they clean is known when the last row was read
 
     def source(self, rows_in: int) -> Source:
         """Return the account, once all rows were read."""
-        notes = tuple(dict.fromkeys((*self.notes, *self.late())))
+        notes = tuple(dict.fromkeys((*self.notes, *(note for lines in self.opened for note in lines.notes))))
         return Source(self.file, self.format, self.encoding, self.delimiter, self.header, rows_in, self.sha256, notes)
 
 
@@ -74,7 +75,7 @@ def binary_kind(path: Path) -> str | None:
 
 
 def _delimited(path: Path, options: ReadOptions, report: Report) -> Iterator[Raw]:
-    lines = _lines(path, options, report)
+    lines = open_lines(path, options, report)
     suffix = _suffix(path)
     found = dialect.sniff(lines, suffix, delimiter=options.delimiter, header=options.header)
     report.delimiter, report.header = found.delimiter, found.header
@@ -82,12 +83,12 @@ def _delimited(path: Path, options: ReadOptions, report: Report) -> Iterator[Raw
     report.notes += found.notes
     if not found.quoting and found.delimiter in (",", ";", "|"):
         report.notes.append("quotes do not enclose values in this file; they were read as they stand")
-    yield from _sound(delimited.rows(lines, found, report.notes.append), report)
+    yield from sound(delimited.rows(lines, found, report.notes.append), report)
 
 
 def _pattern(path: Path, options: ReadOptions, report: Report) -> Iterator[Raw]:
     pattern = re.compile(str(options.pattern))
-    lines = _lines(path, options, report)
+    lines = open_lines(path, options, report)
 
     def rows() -> Iterator[Raw]:
         blank = 0
@@ -102,16 +103,16 @@ def _pattern(path: Path, options: ReadOptions, report: Report) -> Iterator[Raw]:
         if blank:
             report.notes.append(f"{blank} blank lines skipped")
 
-    yield from _sound(rows(), report)
+    yield from sound(rows(), report)
 
 
 def _json(path: Path, options: ReadOptions, report: Report) -> Iterator[Raw]:
-    lines = _lines(path, options, report)
+    lines = open_lines(path, options, report)
     if _suffix(path) in (".jsonl", ".ndjson") or json_rows.is_lines(lines):
         report.format = "jsonl"
-        yield from _sound(json_rows.line_rows(lines, report.notes.append), report)
+        yield from sound(json_rows.line_rows(lines, report.notes.append), report)
     else:
-        yield from _sound(json_rows.document_rows("".join(lines), path.name, report.notes.append), report)
+        yield from sound(json_rows.document_rows("".join(lines), path.name, report.notes.append), report)
 
 
 def _parquet(path: Path, options: ReadOptions, report: Report) -> Iterator[Raw]:
@@ -197,7 +198,7 @@ def folder_rows(path: Path, options: ReadOptions, report: Report) -> Iterator[tu
         encodings[found.encoding] = encodings.get(found.encoding, 0) + 1
         text = "".join(Lines(file, found.encoding)).replace("\r\n", "\n").replace("\r", "\n")
         values = {"text": text, "label": parts[-2], **({"split": parts[-3]} if len(parts) == 3 else {})}
-        row = next(_sound(iter([Raw(1, values, "", text)]), report))
+        row = next(sound(iter([Raw(1, values, "", text)]), report))
         yield name, row
     report.encoding = ", ".join(encodings)
     if len(encodings) > 1 or "utf-8" not in encodings:
@@ -208,16 +209,21 @@ TEXT: dict[str, Reader] = {"pattern": _pattern, "json": _json, "delimited": _del
 BINARY: dict[str, Reader] = {"parquet": _parquet, "xlsx": _xlsx}
 
 
-def _lines(path: Path, options: ReadOptions, report: Report) -> Lines:
+def open_lines(path: Path, options: ReadOptions, report: Report) -> Lines:
+    """Find the encoding of a text file and return its lines; of several files the report knows all encodings."""
     found = scan(path, options.encoding)
-    report.encoding, report.sha256 = found.encoding, found.sha256
+    known = report.encoding.split(", ") if report.encoding else []
+    report.encoding = ", ".join(dict.fromkeys((*known, found.encoding)))
+    # What several files hold has one hash: that of their hashes, in the order they were opened.
+    both = f"{report.sha256}{found.sha256}"
+    report.sha256 = hashlib.sha256(both.encode()).hexdigest() if report.sha256 else found.sha256
     report.notes += found.notes
     lines = Lines(path, found.encoding)
-    report.late = lambda: lines.notes
+    report.opened.append(lines)
     return lines
 
 
-def _sound(rows: Iterator[Raw], report: Report) -> Iterator[Raw]:
+def sound(rows: Iterator[Raw], report: Report) -> Iterator[Raw]:
     """Put aside the rows that hold bytes or halves of characters that no text can hold."""
     for row in rows:
         texts = [v for v in row.values.values() if isinstance(v, str)] if row.values else []
@@ -225,7 +231,7 @@ def _sound(rows: Iterator[Raw], report: Report) -> Iterator[Raw]:
         if any(not _is_text(t) for t in (*texts, *names)):
             content = row.content or json.dumps(row.values, ensure_ascii=False)
             why = f"bytes that are not {report.encoding}" if any(BAD in t for t in texts) else "half of a character"
-            yield Raw(row.line, None, why, content)
+            yield row._replace(values=None, reason=why, content=content)
         else:
             yield row
 
