@@ -47,7 +47,7 @@ def _side(arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import Trainer, TrainingArguments
 
     from weitiao.data.table import Table
-    from weitiao.evaluation.inference import predict_logits
+    from weitiao.evaluation.inference import ask
     from weitiao.models.find import find
     from weitiao.models.load import load_tokenizer
     from weitiao.plugins import find as find_member
@@ -70,7 +70,7 @@ def _side(arguments: argparse.Namespace) -> dict[str, Any]:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + arguments.room * _MIB,) * 2)
     if arguments.side == "ours":
-        outside = Outside(measure=lambda m: {"size": float(predict_logits(m, task, features, batch_size=64).shape[0])})
+        outside = Outside(measure=lambda m: {"size": float(len(ask(m, task, features, batch_size=64)))})
         loop = Loop(model, task, features, TrainingSettings(batch_size=64, epochs=1), 0, (), outside)
         position = loop.run()
         return {"steps": position.step, "micro_batch_size": position.micro_batch_size, "loss": position.loss}

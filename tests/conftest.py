@@ -110,18 +110,19 @@ def minilm() -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return ``make(family)``: the folder of a two-layer random model of that family, made once a session."""
-    made: dict[str, Path] = {}
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return ``make(family, writer=False)``: the folder of a two-layer random model, made once a session."""
+    made: dict[tuple[str, bool], Path] = {}
 
-    def make(family: str) -> Path:
-        if family not in made:
+    def make(family: str, *, writer: bool = False) -> Path:
+        key = family, writer
+        if key not in made:
             import tiny  # here, because it imports torch
 
             folder = tmp_path_factory.mktemp(f"tiny_{family}")
-            tiny.make(family, folder)
-            made[family] = folder
-        return made[family]
+            tiny.make(family, folder, **({"writer": True} if writer else {}))
+            made[key] = folder
+        return made[key]
 
     return make
 

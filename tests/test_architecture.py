@@ -27,7 +27,7 @@ CORE = (
 
 # budget -> most it may be; a budget is raised only with a reason in docs/decisions
 LIMITS = {
-    "core, lines": 3800,
+    "core, lines": 4200,
     "file, p90 lines": 300,
     "function, median lines": 10,
     "function, p90 lines": 35,
@@ -42,7 +42,11 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 # Families whose members a user chooses by a word that has no other meaning in the code. Metrics and checks
 # are left out: a task says which metrics it is measured by, and a finding says which check found it.
 UNNAMED = ("tasks", "methods", "regularizers", "optimizers", "schedules")
-SOURCED = ("methods", "regularizers", "optimizers", "schedules", "metrics")  # they implement something published
+# they implement something published
+# Names that are ordinary words elsewhere: the head of a model or of a relation, what transformers calls a problem, and
+# what a translator makes.
+ORDINARY = {"head", "regression", "translation"}
+SOURCED = ("methods", "regularizers", "optimizers", "schedules", "metrics", "formats")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -189,6 +193,8 @@ def _string_constants(source: Source) -> Iterator[ast.Constant]:
             skip.update(id(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.Constant))
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             skip.update(id(child) for child in ast.walk(node.value))
+        elif isinstance(node, ast.FunctionDef) and node.name == "tiny":  # cases for the contract tests
+            skip.update(id(child) for child in ast.walk(node))
     if source.name in ("recipe.py", "training/settings.py"):
         skip.update(id(node) for node in _recipe_defaults(source.tree))
     for node in ast.walk(source.tree):
@@ -200,7 +206,7 @@ def test_no_file_outside_a_family_names_a_member():
     wrong = []
     for family in UNNAMED:
         folder = PACKAGE / plugins.FAMILIES[family][0]
-        known = {name for kind, name in members() if kind == family}
+        known = {name for kind, name in members() if kind == family} - ORDINARY
         for source in sources():
             if source.path.is_relative_to(folder):
                 continue

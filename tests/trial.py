@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from weitiao import plugins
+from weitiao.data.fields import map_fields
 from weitiao.data.table import Table
-from weitiao.evaluation.inference import predict_logits
+from weitiao.evaluation.inference import ask
 from weitiao.models.find import find
 from weitiao.models.load import load_tokenizer
 from weitiao.tasks.base import Features, Task
@@ -54,8 +55,16 @@ class Trial:
     def build(self, seed: int = 0) -> nn.Module:
         return self.task.build(self.pretrained, pooling=self.pooling, dropout=None, seed=seed)
 
+    def said(self, model: nn.Module) -> list[Any]:
+        """What the model says of each row."""
+        return ask(model, self.task, self.features)
+
     def logits(self, model: nn.Module) -> np.ndarray:
-        return predict_logits(model, self.task, self.features)
+        """What it says as numbers; of a classifier, logits ``(rows, classes)``."""
+        return np.stack([self.task.numbers(said) for said in self.said(model)]).astype(np.float32)
+
+    def decoded(self, model: nn.Module) -> list[Any]:
+        return self.task.decode(self.said(model), self.rows, {})
 
     def batch(self, rows: Iterable[int] | None = None) -> dict[str, torch.Tensor]:
         return self.features.batch(range(len(self.features)) if rows is None else rows)
@@ -67,12 +76,20 @@ class Trial:
         return np.array([row["labels"] for row in self.features.inputs])
 
 
+def family(name: str) -> str:
+    """Return the family of tiny models that the tiny case of a task is for."""
+    return plugins.find("tasks", name).tiny().get("family", "bert")
+
+
 def trial(name: str, folder: Path, settings: Mapping[str, Any] | None = None, *, pooling: str | None = None) -> Trial:
     """Return the tiny case of the task called `name` on the model in `folder`."""
     rows = plugins.find("tasks", name).tiny()["rows"]
-    task, table = make("tasks", name, settings), Table.from_rows(rows)
+    task = make("tasks", name, settings)
+    table = map_fields(Table.from_rows(rows), task.fields)
+    rows = [dict(row) for row in table]
     task.learn(table)
     pretrained = find(str(folder))
+    task.meet(pretrained)
     tokenizer = load_tokenizer(pretrained)
     features = Features.encode(task, table, tokenizer, 64)
     return Trial(task, rows, pretrained, tokenizer, features, pooling or pretrained.pooling)
@@ -88,6 +105,12 @@ def train(
     loop = Loop(model, at.task, at.features, TrainingSettings(**chosen), 0, hooks, outside)
     loop.run()
     return loop
+
+
+def request(at: Trial, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what somebody who asks would have of a row."""
+    names = at.task.request_fields(list(row))
+    return {name: row[name] for name in names}
 
 
 def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weitiao.data.request import ROWS_ARE, request_texts
+from weitiao.data.table import Table
 from weitiao.errors import BundleError, DataError, RecipeError
 from weitiao.files import whole_folder, write_json
 from weitiao.integrity import check_files, check_labels, find_bundle, read_object, read_reference, seal
 from weitiao.recipe import Recipe
-from weitiao.tasks.base import Features, Prediction, Task
+from weitiao.tasks.base import Features, Prediction, Rows, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_VERSION", "TOLERANCE", "Bundle", "Contents", "write"]
 
 FORMAT_VERSION = 1
-# Largest difference between a logit of a reference row when saved and when loaded. In float32, another batch
+# Largest difference between a number said of a reference row when saved and when loaded. In float32, another batch
 # or another kernel moves logits by 1e-6 to 1e-5; another weight, label or token by far more. Where all logits lie
 # within less than 1 of each other (a model that has hardly learnt), it is less in proportion.
 TOLERANCE = 1e-3
@@ -52,6 +53,8 @@ class Contents:
 
     Parameters
     ----------
+    calibration
+        What `Task.calibrate` found.
     facts
         Put into ``bundle.json`` as they are: metrics, counts, lineage.
     reference
@@ -66,7 +69,7 @@ class Contents:
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    temperature: float
+    calibration: Mapping[str, float]
     facts: Mapping[str, Any]
     reference: Sequence[Mapping[str, Any]]
     extra: Mapping[str, Callable[[Path], None]]
@@ -96,8 +99,8 @@ def _write_files(folder: Path, contents: Contents) -> None:
     contents.tokenizer.save_pretrained(folder / "tokenizer")
     (folder / "recipe.yaml").write_text(contents.recipe.to_yaml(), encoding="utf-8")
     task, rows = contents.task, [dict(row) for row in contents.reference]
-    logits = _logits(contents.model, task, rows, contents.tokenizer, contents.max_length)
-    (folder / "reference.jsonl").write_text("".join(_reference_lines(contents, rows, logits)), encoding="utf-8")
+    said = _ask(contents.model, task, rows, contents.tokenizer, contents.max_length)
+    (folder / "reference.jsonl").write_text("".join(_reference_lines(contents, rows, said)), encoding="utf-8")
     write_json(
         folder / "bundle.json",
         {
@@ -106,8 +109,8 @@ def _write_files(folder: Path, contents: Contents) -> None:
             "part": part,
             "text_fields": list(contents.reference[0]),
             "max_length": contents.max_length,
-            "temperature": contents.temperature,
-            "tolerance": TOLERANCE * min(1.0, float(np.ptp(logits))),
+            "calibration": dict(contents.calibration),
+            "tolerance": TOLERANCE * min(1.0, float(np.ptp(np.concatenate([task.numbers(one) for one in said])))),
             **contents.facts,
         },
     )
@@ -115,10 +118,10 @@ def _write_files(folder: Path, contents: Contents) -> None:
         writer(folder / name)
 
 
-def _reference_lines(contents: Contents, rows: Sequence[Mapping[str, Any]], logits: np.ndarray) -> Iterator[str]:
-    answers = contents.task.decode(logits, temperature=contents.temperature)
-    for row, values, answer in zip(rows, logits, answers, strict=True):
-        line = {"row": row, "logits": [float(v) for v in values], "label": answer.label}
+def _reference_lines(contents: Contents, rows: Rows, said: Sequence[Any]) -> Iterator[str]:
+    answers = contents.task.decode(said, rows, contents.calibration)
+    for row, one, answer in zip(rows, said, answers, strict=True):
+        line = {"row": row, "said": contents.task.numbers(one).tolist(), "answer": answer.answer}
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -155,7 +158,7 @@ class Bundle:
             self.method: Method = self.recipe.method.make("methods")
             self.text_fields: tuple[str, ...] = tuple(self.facts["text_fields"])
             self.max_length: int = self.facts["max_length"]
-            self.temperature: float = self.facts["temperature"]
+            self.calibration: dict[str, float] = self.facts["calibration"]
         except RecipeError as error:
             raise BundleError(f"its recipe cannot be read: {error}", where=self.folder) from error
         except (KeyError, TypeError, AttributeError) as error:
@@ -178,7 +181,8 @@ class Bundle:
 
         if self.facts["part"] == "model":
             config = transformer_folder(self.folder / "model") / "config.json"
-            check_labels(self.folder, config, self.task.state["labels"])
+            if self.task.labels:
+                check_labels(self.folder, config, self.task.labels)
             return self.task.reopen(self.folder / "model").eval()
         base = self.facts["base"]
         pretrained = find(base["name"])
@@ -204,23 +208,24 @@ class Bundle:
 
         Returns
         -------
-        The largest difference of a logit from its value at the moment of saving.
+        The largest difference of a number the model says from its value at the moment of saving.
 
         Raises
         ------
         BundleError
-            A difference is larger than the tolerance, or a label is another one; names the row.
+            A difference is larger than the tolerance, or an answer is another one; names the row.
         """
         reference = read_reference(self.folder)
-        logits = self.logits([line["row"] for line in reference])
-        labels = [p.label for p in self.task.decode(logits, temperature=self.temperature)]
+        rows = [line["row"] for line in reference]
+        said = self.ask(rows)
+        answers = [p.answer for p in self.task.decode(said, rows, self.calibration)]
         largest = 0.0
         off = []
-        for i, (line, values, label) in enumerate(zip(reference, logits, labels, strict=True)):
-            saved = np.array(line["logits"])
-            gap = float(np.abs(saved - values).max()) if saved.shape == values.shape else float("inf")
+        for i, (line, one, answer) in enumerate(zip(reference, said, answers, strict=True)):
+            saved, values = np.array(line["said"]), self.task.numbers(one)
+            gap = float(np.abs(saved - values).max(initial=0.0)) if saved.shape == values.shape else float("inf")
             largest = max(largest, gap)
-            if not gap <= self.facts["tolerance"] or label != line["label"]:
+            if not gap <= self.facts["tolerance"] or json.loads(json.dumps(answer)) != line["answer"]:
                 off.append(i + 1)
         if off:
             versions = ", ".join(f"{name} {version}" for name, version in self.facts.get("versions", {}).items())
@@ -233,9 +238,9 @@ class Bundle:
         self.verified = largest
         return largest
 
-    def logits(self, rows: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> np.ndarray:
-        """Return logits ``(rows, classes)`` of rows with the task's fields."""
-        return _logits(self.model, self.task, rows, self.tokenizer, self.max_length, batch_size)
+    def ask(self, rows: Rows, *, batch_size: int = 64) -> list[Any]:
+        """Return what the model says of rows with the task's fields: of a classifier, logits ``(classes,)`` a row."""
+        return _ask(self.model, self.task, rows, self.tokenizer, self.max_length, batch_size)
 
     def predict(self, rows: Any, *, batch_size: int = 64) -> Any:
         """Predict one row or many.
@@ -267,7 +272,7 @@ class Bundle:
             self.verify()
         source = (request_texts(row, i + 1, self.text_fields, self.task.fields) for i, row in enumerate(rows))
         while chunk := list(islice(source, 16 * batch_size)):
-            yield from self.task.decode(self.logits(chunk, batch_size=batch_size), temperature=self.temperature)
+            yield from self.task.decode(self.ask(chunk, batch_size=batch_size), chunk, self.calibration)
 
     def save(self, folder: str | Path) -> Bundle:
         """Copy the bundle to a new folder and open it there.
@@ -287,16 +292,15 @@ class Bundle:
         return Bundle(target)
 
 
-def _logits(
+def _ask(
     model: nn.Module,
     task: Task,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     batch_size: int = 64,
-) -> np.ndarray:
-    from weitiao.evaluation.inference import predict_logits
+) -> list[Any]:
+    from weitiao.evaluation.inference import ask
 
-    inputs = task.encode(rows, tokenizer, max_length)
-    features = Features(inputs, [str(i + 1) for i in range(len(rows))], lambda part: task.collate(part, tokenizer))
-    return predict_logits(model, task, features, batch_size=batch_size)
+    features = Features.encode(task, Table.from_rows(rows), tokenizer, max_length)
+    return ask(model, task, features, batch_size=batch_size)

@@ -37,6 +37,8 @@ Without weitiao, where the base reads its `cls` or `last` token: `peft.PeftModel
 
 With `method.merge: true` in the recipe, a bundle holds whole weights instead."""
 
+_LIMITS = "It knows the labels above and no others, and answers with them whatever it is given. "
+
 
 def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, *, part: str, pooled: bool) -> str:
     """Return the card as Markdown.
@@ -57,6 +59,7 @@ def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, *, part
         f"| {name} | {value:.3f} | [{low:.3f}, {high:.3f}] |" for name, (value, low, high) in facts["metrics"].items()
     )
     labels = ", ".join(f"`{label}`" for label in facts["labels"])
+    labels = f" Labels: {labels}." if labels else ""
     return f"""# {report.title}
 
 {report.headline}
@@ -66,7 +69,7 @@ def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, *, part
 ## What it is
 
 {recipe.task.name} by the method {recipe.method.name}, on `{facts["base"]["name"]}`
-(content `{facts["base"]["content_hash"][:12]}`). Labels: {labels}.
+(content `{facts["base"]["content_hash"][:12]}`).{labels}
 
 ## Use
 
@@ -95,6 +98,6 @@ On {rows["test"]:,} test rows, met once; intervals hold 95% of {report.resamples
 
 ## Limits
 
-It knows the labels above and no others, and gives one of them to any text. The numbers hold for rows like the
-test rows. `reference.jsonl` holds some of the test rows as they are: share the bundle as you would share them.
+{_LIMITS if labels else ""}The numbers hold for rows like the test rows.
+`reference.jsonl` holds some of the test rows as they are: share the bundle as you would share them.
 """

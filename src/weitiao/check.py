@@ -25,7 +25,7 @@ def check_files(
     model: str | None = None,
     fields: Mapping[str, str] | None = None,
     options: ReadOptions | None = None,
-    task: str = DEFAULTS["task"],
+    task: str | None = None,
 ) -> CheckReport:
     """Check labelled files.
 
@@ -37,21 +37,23 @@ def check_files(
         Whose tokenizer counts tokens; ``None``: the packaged one if it is installed; ``"none"``: no model.
     fields
         Field of the task to column; found where left out.
+    task
+        What is to be learnt; that of a recipe that names none when left out.
 
     Raises
     ------
     DataError, ModelError
         A file, a column or the model cannot be had.
     """
-    wanted = find_member("tasks", task).fields
-    tables = {name: map_fields(read(list(paths), options), wanted, fields) for name, paths in files.items() if paths}
+    chosen = find_member("tasks", task or DEFAULTS["task"])
+    given = {name: read(list(paths), options, chosen.formats) for name, paths in files.items() if paths}
+    tables = {name: map_fields(table, chosen.fields, fields) for name, table in given.items()}
     if list(tables) == ["train"]:
         tables = {"all": tables["train"]}
-    there = set(next(iter(tables.values())).column_names)
-    texts = tuple(f.name for f in wanted if f.kind == "text" and f.name in there)
-    label = next((f.name for f in wanted if f.kind == "label"), None)
+    texts = chosen.text_fields(next(iter(tables.values())).column_names)
     tokenizer, max_length = _tokenizer(model)
-    return run_checks(CheckInput(tables, texts, label, tokenizer, max_length))
+    data = CheckInput(tables, texts, chosen.label_field(), tokenizer, max_length)
+    return run_checks(data, found=chosen().findings(tables))
 
 
 def _tokenizer(model: str | None) -> tuple[Any, int | None]:

@@ -61,6 +61,7 @@ def check(
     model: Annotated[
         str | None, typer.Option(help="Check lengths and vocabulary for it; 'none' leaves them out.")
     ] = None,
+    task: Annotated[str | None, typer.Option(help="What is to be learnt; see: weitiao list tasks.")] = None,
     field: FieldOption = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -82,6 +83,7 @@ def check(
         model,
         _pairs(field),
         _read_options(encoding, delimiter, header, pattern),
+        task,
     )
     if html:
         report.write_html(html)
@@ -241,7 +243,9 @@ def _print_prediction(answer: dict[str, Any], name: str, as_json: bool) -> None:
     elif "error" in answer:
         typer.echo(f"-\t-\t{name}\t{answer['error']}")
     else:
-        typer.echo(f"{answer['label']}\t{answer['confidence']:.3f}\t{name}")
+        said, sure = answer.get("label", answer.get("answer")), answer.get("confidence")
+        said = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+        typer.echo(f"{said}\t{'-' if sure is None else f'{sure:.3f}'}\t{name}")
 
 
 @app.command()

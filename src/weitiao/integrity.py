@@ -122,7 +122,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_reference(folder: Path) -> list[dict[str, Any]]:
-    """Read the reference rows: ``row``, ``logits`` and ``label`` of each.
+    """Read the reference rows: ``row``, ``said`` and ``answer`` of each.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def read_reference(folder: Path) -> list[dict[str, Any]]:
     name = "reference.jsonl"
     try:
         lines = [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-        reference = [{key: line[key] for key in ("row", "logits", "label")} for line in lines]
+        reference = [{key: line[key] for key in ("row", "said", "answer")} for line in lines]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"is damaged: {name} cannot be read.", where=folder, fix=_AGAIN) from error
     if not reference:

@@ -30,10 +30,12 @@ __all__ = ["FAMILIES", "Member", "Options", "as_member", "find", "import_object"
 FAMILIES: dict[str, tuple[str, str]] = {
     "tasks": ("tasks", "weitiao.tasks.base:Task"),
     "methods": ("methods", "weitiao.methods.base:Method"),
+    "formats": ("data/formats", "weitiao.data.formats.base:Format"),
     "augmentations": ("data/augmentations", "weitiao.data.augment:Augmentation"),
     "regularizers": ("training/regularizers", "weitiao.training.hook:Hook"),
     "optimizers": ("training/optimizers", "weitiao.training.optimizer:Optimizer"),
     "schedules": ("training/schedules", "weitiao.training.schedule:Schedule"),
+    "baselines": ("evaluation/baselines", "weitiao.evaluation.baselines.base:Baseline"),
     "metrics": ("evaluation/metrics", "weitiao.evaluation.metrics.base:Metric"),
     "checks": ("data/checks", "weitiao.data.checks.base:Check"),
 }

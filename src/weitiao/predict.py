@@ -47,7 +47,7 @@ def predict_file(
     DataError
         The file cannot be read, or a text column cannot be found.
     """
-    rows = stream(source, options)
+    rows = stream(source, options, bundle.task.formats)
     columns: dict[str, str] | None = None
     while chunk := list(islice(rows, _CHUNK)):
         good = [item.values for item in chunk if item.values is not None]
@@ -79,8 +79,15 @@ def _answer(bundle: Bundle, chunk: list[Item], columns: Mapping[str, str]) -> It
         yield {"place": str(item.place), **said, "row": item.values or {}}
 
 
+def _cell(answer: Any) -> Any:
+    return json.dumps(answer, ensure_ascii=False) if isinstance(answer, list | dict) else answer
+
+
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).encode("utf-8", "replace").decode()
+    if value is None:
+        return ""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    return text.encode("utf-8", "replace").decode()
 
 
 def write_file(predictions: Iterator[dict[str, Any]], path: Path) -> tuple[int, int]:
@@ -132,6 +139,6 @@ def write_csv(predictions: Iterator[dict[str, Any]], out: TextIO) -> tuple[int, 
     count = [0, 0]
     for prediction in chain(first, predictions):
         count["error" in prediction] += 1
-        said = {**prediction, "predicted": prediction.get("label", "")}
+        said = {**prediction, "predicted": _cell(prediction.get("label", prediction.get("answer", "")))}
         table.writerow({**prediction["row"], **{ours[name]: said.get(name, "") for name in _OURS}})
     return count[0], count[1]

@@ -120,9 +120,10 @@ def recommend_rate(
         raise RecipeError(
             f"the method {recipe.method.name} has no learning rate: it is solved to its optimum without steps."
         )
-    data = prepare(recipe.data, task.fields, derive_seed(recipe.seed, "split"), task.accepts)
+    data = prepare(recipe.data, task.fields, derive_seed(recipe.seed, "split"), task.accepts, task.formats)
     task.learn(data.splits.train)
     data, pretrained = data.without(task.accepts), find(recipe.model.name)
+    task.meet(pretrained)
     max_length = min(recipe.model.max_length or pretrained.max_length, pretrained.max_length)
     train = Features.encode(task, data.splits.train, load_tokenizer(pretrained), max_length)
     pooling = pretrained.pooling if recipe.model.pooling == "auto" else recipe.model.pooling

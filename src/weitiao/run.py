@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,11 @@ from weitiao.data.checks.base import CheckInput
 from weitiao.data.prepare import Prepared, prepare
 from weitiao.data.table import Table
 from weitiao.errors import RecipeError, TrainingError, WeitiaoError
+from weitiao.evaluation.baselines.base import Told
 from weitiao.evaluation.breakdown import slice_rows
-from weitiao.evaluation.calibration import fit_temperature, softmax
-from weitiao.evaluation.comparison import suited
-from weitiao.evaluation.contenders import Untuned, baselines, before_tuning
-from weitiao.evaluation.inference import predict_logits
-from weitiao.evaluation.panels import confusion, per_class
+from weitiao.evaluation.comparison import gives, suited
+from weitiao.evaluation.contenders import BEFORE, contenders
+from weitiao.evaluation.inference import ask, mean_loss
 from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Temperature, Training, build_report
 from weitiao.files import write_json, write_text
 from weitiao.findings import Finding
@@ -60,7 +60,7 @@ from weitiao.plugins import find as find_member
 from weitiao.progress import Listeners
 from weitiao.randomness import derive_seed
 from weitiao.recipe import Recipe
-from weitiao.tasks.base import Features
+from weitiao.tasks.base import Features, Rows
 from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
 from weitiao.training.devices import precision
@@ -116,21 +116,16 @@ def _work(job: dict[str, Any]) -> WeitiaoError | None:
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: the model with its best weights, and what it says on test, ``(rows, classes)``."""
+    """One training: the model with its best weights, and what it says of the test rows."""
 
     model: nn.Module
-    test_logits: np.ndarray
-    temperature: float  # fitted on dev
-    score: float  # main metric on dev, higher is better
+    said: Sequence[Any]  # of each test row
+    calibration: dict[str, float]  # found on dev
+    score: float  # what chose the weights, on dev; higher is better
     history: tuple[dict[str, float], ...]
     counts: tuple[int, int]
     seconds: float
     findings: tuple[Finding, ...] = ()  # about the training itself
-
-    @property
-    def test(self) -> np.ndarray:
-        """Calibrated probabilities on test, ``(rows, classes)``."""
-        return softmax(self.test_logits, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -146,9 +141,10 @@ class Material:
     pooling: str
     states: Mapping[str, States]  # of the untuned backbone: train, dev, test, and the labels' names
 
-    def targets(self, split: str) -> np.ndarray:
-        """Return the class indices of a split, ``(rows,)``."""
-        return np.array([row["labels"] for row in self.features[split].inputs], dtype=np.int64)
+    @cached_property
+    def rows(self) -> Mapping[str, Rows]:
+        """The rows of dev and test, as a task takes them."""
+        return {split: list(self.data.tables[split]) for split in ("dev", "test")}
 
 
 class Run:
@@ -188,7 +184,8 @@ class Run:
             trained = self.train(material, number)
             if trained is None:  # not the main process
                 continue
-            scores.append(self._measure(trained.test, material.targets("test"))[self.main_metric])
+            answers = self.task.answer(trained.said, material.rows["test"], trained.calibration)
+            scores.append(self._measure(answers, material.rows["test"])[self.main_metric])
             if best is None or trained.score > best.score:
                 best = trained  # the others' models are let go
 
@@ -203,7 +200,7 @@ class Run:
         """Step 1: read, map and split the rows; learn the labels from train."""
         with self.tell.phase("reading"):
             seed = derive_seed(self.recipe.seed, "split")
-            data = prepare(self.recipe.data, self.task.fields, seed, self.task.accepts)
+            data = prepare(self.recipe.data, self.task.fields, seed, self.task.accepts, self.task.formats)
             self.task.learn(data.splits.train)
             data = data.without(self.task.accepts)
             for column in self.recipe.evaluation.slices:
@@ -219,6 +216,7 @@ class Run:
         chosen = self.recipe.model
         with self.tell.phase("model"):
             pretrained = find(chosen.name)
+            self.task.meet(pretrained)
             tokenizer = load_tokenizer(pretrained)
         if chosen.max_length and chosen.max_length > pretrained.max_length:
             raise RecipeError(
@@ -227,9 +225,9 @@ class Run:
             )
         max_length = chosen.max_length or pretrained.max_length
         with self.tell.phase("checking"):
-            texts, label = self._text_fields(data), self._label_field()
-            told = CheckInput(data.tables, texts, label, tokenizer, max_length)
-            findings = run_checks(told).findings if self.processes.main else []  # nobody reads the others'
+            told = CheckInput(data.tables, self._text_fields(data), self.task.label_field(), tokenizer, max_length)
+            found = self.task.findings(data.tables)
+            findings = run_checks(told, found=found).findings if self.processes.main else []  # nobody reads others'
         pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
         tables = dict(data.tables)
         if self.recipe.augmentation:
@@ -256,7 +254,7 @@ class Run:
                 data.splits.train,
                 [member.make("augmentations") for member in self.recipe.augmentation],
                 text_fields=self._text_fields(data),
-                label_field=self._label_field(),
+                label_field=self.task.label_field(),
                 seed=self.recipe.seed,
                 context=context,
             )
@@ -264,9 +262,6 @@ class Run:
         each = "; ".join(f"{name}: " + ", ".join(f"{n:,} {k}" for k, n in c.items() if n) for name, c in counts.items())
         message = f"{made:,} rows were added to {len(data.splits.train):,} training rows ({each})."
         return table, Finding("augmentation", "info", message, "Nothing to do.", count=made, evidence=counts)
-
-    def _label_field(self) -> str:
-        return next(field.name for field in self.task.fields if field.kind == "label")
 
     def _read_untuned(
         self, untuned: nn.Module, pretrained: Pretrained, pooling: str, features: Mapping[str, Features]
@@ -280,7 +275,7 @@ class Run:
         reader = Reader(
             untuned,
             self.task,
-            pooling,
+            pooling if self.task.pooled else None,
             depth=depth,
             batch_size=self.recipe.evaluation.batch_size,
             base=pretrained.content_hash,
@@ -288,7 +283,8 @@ class Run:
         )
         states, kept = {}, _kept_splits(store)
         with self.processes.main_first(of_machine=True):  # the others find on the disk what it has read
-            for name, rows in features.items() if self.processes.main or depth else ():
+            needed = depth or (self.processes.main and self.task.pooled)
+            for name, rows in features.items() if needed else ():
                 with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
                     states[name] = reader.read(rows, tokens=name in kept, progress=advance)
                 if reader.trouble:
@@ -309,7 +305,7 @@ class Run:
 
         Returns ``None`` where this is not the main process.
         """
-        started, said = time.monotonic(), []
+        started, found = time.monotonic(), []
         seed = derive_seed(self.recipe.seed, "training", number)
         model = self._build(material.pretrained, material.pooling, seed)
         model = self.method.apply(model, seed=seed)
@@ -320,23 +316,41 @@ class Run:
                 position = self._by_gradient(model, material, features, seed, number)
                 if not self.processes.main:
                     return None
-                dev, test = (self._logits(model, features, split) for split in ("dev", "test"))
+                said = {split: self._ask(model, features, split) for split in self._asked}
             history, seconds = position.history, position.seconds
-            said = health.findings(position.health, position.skipped)
+            found = health.findings(position.health, position.skipped)
         elif not self.processes.main:
             return None
         else:
             history = self._by_optimum(model, material)
-            known = ((material.features[split], material.states[split]) for split in ("dev", "test"))
-            dev, test = (convex.logits(model, self.task, rows, states) for rows, states in known)
+            known = {split: (material.features[split], material.states[split]) for split in ("dev", "test")}
+            said = {split: list(convex.logits(model, self.task, *both)) for split, both in known.items()}
             seconds = time.monotonic() - started
-        temperature = fit_temperature(dev, material.targets("dev"))  # step 5
-        score = self._measure(dev, material.targets("dev"))[self.main_metric]
+        calibration = self.task.calibrate(said["dev"], material.rows["dev"]) if "dev" in said else {}  # step 5
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
-        return Trained(model, test, temperature, sign * score, tuple(history), counts, seconds, tuple(said))
+        if self.task.selects_by == "loss":
+            score = max(-entry["dev_loss"] for entry in history)
+        else:
+            answers = self.task.answer(said["dev"], material.rows["dev"], calibration)
+            score = sign * self._measure(answers, material.rows["dev"])[self.main_metric]
+        return Trained(model, said["test"], calibration, score, tuple(history), counts, seconds, tuple(found))
+
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        """Splits whose rows the tuned model answers; of dev only its loss is wanted where answers take long."""
+        return ("test",) if self.task.selects_by == "loss" else ("dev", "test")
 
     def _refuse_unsuited(self, model: nn.Module) -> None:
         """Refuse, before any time is spent, what cannot work on this model or would have no effect."""
+        if self.method.trains == "convex" and not self.task.pooled:
+            raise RecipeError(
+                f"the method {self.recipe.method.name} cannot be applied: it solves for a head that reads one vector a "
+                f"row, and that of {self.recipe.task.name} reads more.",
+                fix="Choose top_layers, a parameter-efficient method, or full.",
+            )
+        for name, value in (("pooling", self.recipe.model.pooling != "auto"), ("dropout", self.recipe.model.dropout)):
+            if value and not self.task.pooled:
+                raise RecipeError(f"model.{name} has no effect: {self.recipe.task.name} has no head that pools.")
         if reason := self.method.suits(model):
             raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
         if self.method.trains == "gradient":
@@ -349,10 +363,11 @@ class Run:
         self, model: nn.Module, material: Material, features: Mapping[str, Features], seed: int, number: int
     ) -> Position:
         hooks = [member.make("regularizers") for member in self.recipe.regularizers]
+        by_loss = self.task.selects_by == "loss"
         outside = Outside(
             checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
-            measure=lambda m: self._measure(softmax(self._logits(m, features, "dev")), material.targets("dev")),
-            higher_is_better=self.metrics[self.main_metric].higher_is_better,
+            measure=lambda m: self._measure_dev(m, material, features),
+            higher_is_better=not by_loss and self.metrics[self.main_metric].higher_is_better,
             report=lambda event: self.tell({**event, "seed": number}),
         )
         loop = Loop(model, self.task, features["train"], self.recipe.training, seed, hooks, outside)
@@ -365,36 +380,39 @@ class Run:
             self.task,
             {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
             strengths=self.method.settings.C,
-            measure=lambda logits: self._measure(softmax(logits), material.targets("dev")),
+            measure=lambda said: self._measure(self.task.answer(said, material.rows["dev"], {}), material.rows["dev"]),
             report=self.tell,
         )
 
+    def _measure_dev(self, model: nn.Module, material: Material, features: Mapping[str, Features]) -> dict[str, float]:
+        rows = material.rows["dev"]
+        if self.task.selects_by == "loss":
+            return {
+                "dev_loss": mean_loss(model, self.task, features["dev"], batch_size=self.recipe.evaluation.batch_size)
+            }
+        return self._measure(self.task.answer(self._ask(model, features, "dev"), rows, {}), rows)
+
     def test(self, material: Material, best: Trained, scores: Sequence[float]) -> Report:
         """Step 6: the tuned model beside what it has to beat, on the same rows."""
-        data, labels, evaluation = material.data, self.task.labels, self.recipe.evaluation
-        given = len(data.splits.train)  # rows that augmentation made come after, and help no rival
-        train_targets, targets = material.targets("train")[:given], material.targets("test")
-        hidden = {name: states.hidden.numpy() for name, states in material.states.items()}
-        untuned = Untuned(hidden["train"][:given], hidden["test"], hidden.get("labels"))
+        data, rows, evaluation = material.data, material.rows["test"], self.recipe.evaluation
         texts = self._text_fields(data)
         with self.tell.phase("comparing"):
-            rivals = before_tuning(untuned, train_targets, classes=len(labels), neighbors=evaluation.neighbors)
-            rivals += baselines(
-                data.splits.train, data.splits.test, texts, train_targets, classes=len(labels), seed=self.recipe.seed
-            )
+            answers = self.task.answer(best.said, rows, best.calibration)
+            rivals = contenders(self._told(material, texts))
+            temperature = best.calibration.get("temperature")
+            plain = {key: value for key, value in best.calibration.items() if key != "temperature"}
             told = ReportInput(
                 title=f"{self.recipe.method.name}: {', '.join(source.file for source in data.sources)}",
                 table=data.splits.test,
                 text_fields=texts,
-                targets=targets,
-                labels=labels,
-                contenders=[Contender("tuned", "the tuned model", best.test, "", "微调后的模型"), *rivals],
+                task=self.task,
+                targets=self.task.truth(rows),
+                contenders=[Contender("tuned", "the tuned model", answers, "", "微调后的模型"), *rivals],
                 metrics=list(self.metrics),
                 main_metric=self.main_metric,
                 counts=Counts(data.rows_in, {k: len(t) for k, t in data.tables.items()}, data.reasons),
-                before="before",
-                temperature=Temperature(best.temperature, softmax(best.test_logits)),
-                panels=[f(targets, best.test.argmax(axis=1), labels) for f in (per_class, confusion)],
+                before=BEFORE if any(rival.key == BEFORE for rival in rivals) else None,
+                temperature=temperature and Temperature(temperature, self.task.answer(best.said, rows, plain)) or None,
                 training=self._account(material, best),
                 seeds_scores=scores if len(scores) > 1 else (),
                 findings=[*material.findings, *best.findings],
@@ -406,6 +424,20 @@ class Run:
             report = build_report(told)
         self.tell({"event": "tested", "line": report.line, "headline": report.headline})
         return report
+
+    def _told(self, material: Material, texts: tuple[str, ...]) -> Told:
+        """Return what baselines may look at; rows that augmentation made come after the others, and help none."""
+        train, test = material.data.splits.train, material.data.splits.test
+        pooled = {k: states.hidden.numpy() for k, states in material.states.items() if states.hidden is not None}
+        features = {name: hidden[: len(train)] if name == "train" else hidden for name, hidden in pooled.items()}
+
+        def untuned() -> Any:
+            model = self._build(material.pretrained, material.pooling, self.recipe.seed)
+            return self.task.answer(self._ask(model, material.features, "test"), material.rows["test"], {})
+
+        return Told(
+            self.task, train, test, texts, features, untuned, self.recipe.evaluation.neighbors, self.recipe.seed
+        )
 
     def hand_over(self, material: Material, best: Trained, report: Report) -> None:
         """Step 7, first half: write the bundle."""
@@ -434,9 +466,9 @@ class Run:
             model=best.model.eval(),
             tokenizer=material.tokenizer,
             max_length=material.max_length,
-            temperature=best.temperature,
+            calibration=best.calibration,
             facts=facts,
-            reference=[{name: test[i][name] for name in self._text_fields(data)} for i in chosen],
+            reference=[{name: test[i][name] for name in self.task.request_fields(test.column_names)} for i in chosen],
             extra={
                 "report.json": report.write_json,
                 "report.html": report.write_html,
@@ -460,19 +492,23 @@ class Run:
     def _build(self, pretrained: Pretrained, pooling: str, seed: int) -> nn.Module:
         return self.task.build(pretrained, pooling=pooling, dropout=self.recipe.model.dropout, seed=seed)
 
-    def _logits(self, model: nn.Module, features: Mapping[str, Features], split: str) -> np.ndarray:
+    def _ask(self, model: nn.Module, features: Mapping[str, Features], split: str) -> list[Any]:
         rows, size = features[split], self.recipe.evaluation.batch_size
         with self.tell.phase(f"measuring {split}", len(rows)) as advance:
-            return predict_logits(model, self.task, rows, batch_size=size, progress=advance)
+            return ask(model, self.task, rows, batch_size=size, progress=advance)
 
-    def _measure(self, p: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Return each metric, the main one first, of probabilities ``(rows, classes)``."""
-        return {name: metric(targets, suited(metric, p), classes=p.shape[1]) for name, metric in self.metrics.items()}
+    def _measure(self, answers: Any, rows: Rows) -> dict[str, float]:
+        """Return each metric, the main one first, of answers to rows."""
+        labels, truth = self.task.labels, self.task.truth(rows)
+        return {
+            name: metric(suited(metric, truth, labels), suited(metric, answers, labels), classes=len(labels))
+            for name, metric in self.metrics.items()
+            if gives(answers, metric)
+        }
 
     def _account(self, material: Material, best: Trained) -> Training:
-        main = self.main_metric
-        kept = ("step", "epoch", "loss", "C")
-        history = tuple({k: v for k, v in h.items() if k in kept} | {"score": h[main]} for h in best.history)
+        names = {name: name for name in ("step", "epoch", "loss", "C", "dev_loss")} | {self.main_metric: "score"}
+        history = tuple({names[k]: v for k, v in entry.items() if k in names} for entry in best.history)
         return Training(
             method=self.recipe.method.name,
             model=material.pretrained.name,
@@ -484,8 +520,7 @@ class Run:
         )
 
     def _text_fields(self, data: Prepared) -> tuple[str, ...]:
-        there = data.splits.train.column_names
-        return tuple(f.name for f in self.task.fields if f.kind == "text" and f.name in there)
+        return self.task.text_fields(data.splits.train.column_names)
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

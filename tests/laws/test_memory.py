@@ -12,7 +12,7 @@ from torch import nn
 
 from trial import Trial, make, train, trial, weights, without_dropout
 from weitiao.errors import RecipeError, TrainingError
-from weitiao.evaluation.inference import predict_logits
+from weitiao.evaluation.inference import ask
 from weitiao.training.checkpoint import Checkpoints
 from weitiao.training.hook import Hook
 from weitiao.training.loop import Outside
@@ -101,13 +101,13 @@ def test_other_errors_are_not_taken_for_it(at: Trial) -> None:
 
     model.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="a bug"):
-        predict_logits(model, at.task, at.features)
+        ask(model, at.task, at.features)
 
 
 def test_measurement_goes_on_with_smaller_batches(at: Trial) -> None:
     model = at.build()
-    expected = predict_logits(model, at.task, at.features, batch_size=64)
-    said = predict_logits(give_room_for(2, model), at.task, at.features, batch_size=64)
+    expected = ask(model, at.task, at.features, batch_size=64)
+    said = ask(give_room_for(2, model), at.task, at.features, batch_size=64)
     np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
 
 

@@ -72,7 +72,7 @@ def rename_a_label_of_the_bundle(folder):
 
 
 def edit_the_temperature(folder):
-    edit(folder / "bundle.json", lambda c: c.update(temperature=0.1))
+    edit(folder / "bundle.json", lambda c: c["calibration"].update(temperature=0.1))
     return "bundle.json is not what was saved"
 
 
@@ -400,8 +400,8 @@ def test_pairs_need_both_texts(pairs):
     assert pairs.predict(row).label in ("same", "other")
     with pytest.raises(DataError, match=r"text_pair is empty or missing.*needs text and text_pair"):
         pairs.predict("the room is good")
-    swapped = pairs.logits([{"text": row["text_pair"], "text_pair": "bad card"}])
-    assert not np.array_equal(swapped, pairs.logits([row]))  # the second text is read
+    swapped = pairs.ask([{"text": row["text_pair"], "text_pair": "bad card"}])
+    assert not np.array_equal(swapped, pairs.ask([row]))  # the second text is read
 
 
 def test_it_opens_wherever_it_is_put(folder, opened, tmp_path, monkeypatch):
@@ -410,7 +410,7 @@ def test_it_opens_wherever_it_is_put(folder, opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in ("moved", Path("moved"), "./moved/", moved):
         again = weitiao.Bundle(path)
-        assert np.array_equal(again.logits([{"text": t} for t in TEXTS]), opened.logits([{"text": t} for t in TEXTS]))
+        assert np.array_equal(again.ask([{"text": t} for t in TEXTS]), opened.ask([{"text": t} for t in TEXTS]))
     link = tmp_path / "link"
     link.symlink_to(moved, target_is_directory=True)
     assert weitiao.Bundle(link).verified == 0.0
@@ -465,7 +465,7 @@ def plain_logits(model, tokenizer):
 
 
 def our_logits(folder):
-    return weitiao.Bundle(folder).logits([{"text": text} for text in TEXTS])
+    return np.stack(weitiao.Bundle(folder).ask([{"text": text} for text in TEXTS]))
 
 
 def test_plain_transformers_opens_it(folder):

@@ -16,7 +16,7 @@ from weitiao.data.fields import LABEL, TEXT, TEXT_PAIR
 from weitiao.errors import DataError
 from weitiao.predict import predict_file, write_csv, write_file
 from weitiao.recipe import Recipe
-from weitiao.tasks.base import Prediction
+from weitiao.tasks.base import LabelPrediction
 
 
 @dataclass
@@ -29,10 +29,11 @@ class Fast:
 
     class task:
         fields = (TEXT, TEXT_PAIR, LABEL)
+        formats = ()
 
     def predict(self, rows):
         self.asked.append(len(rows))
-        return [Prediction(str(sum(map(len, row.values()))), 0.5, {"a": 0.5, "b": 0.5}) for row in rows]
+        return [LabelPrediction(str(sum(map(len, row.values()))), 0.5, {"a": 0.5, "b": 0.5}) for row in rows]
 
 
 def test_every_row_gets_one_row_in_order(tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from weitiao.evaluation.calibration import softmax
+from weitiao.probability import softmax
 
 __all__ = ["label_names", "nearest"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weitiao.data.table import Table
 from weitiao.errors import RecipeError, did_you_mean
-from weitiao.evaluation.comparison import Resamples, interval_of, suited
+from weitiao.evaluation.comparison import Resamples, gives, interval_of, suited
 from weitiao.evaluation.document import Mistake, Slice
 from weitiao.evaluation.metrics.base import Metric
 from weitiao.evaluation.plots import shorten
@@ -28,19 +29,19 @@ def slices(data: ReportInput, metric: Metric) -> tuple[Slice, ...]:
     groups = [("length", _thirds(data)), *((column, slice_rows(data.table, column)) for column in data.slices)]
     before = next((c for c in data.contenders if c.key == data.before), None)
     classes = len(data.labels)
-    tuned = suited(metric, data.contenders[0].probabilities)
+    tuned, true = (suited(metric, each, data.labels) for each in (data.contenders[0].answers, data.targets))
     found = []
     for column, values in groups:
         for value, rows in values.items():
-            targets = data.targets[rows]
+            targets = true[rows]
             (draws,) = Resamples(len(rows), data.seed, data.resamples).values(
-                targets, [(metric, tuned[rows])], classes=classes
+                [(metric, targets, tuned[rows])], classes=classes
             )
             reached = metric(targets, tuned[rows], classes=classes)
             score = interval_of(reached, draws, len(rows), data.confidence, metric.range)
             old = None
-            if before is not None:
-                old = metric(targets, suited(metric, before.probabilities)[rows], classes=classes)
+            if before is not None and gives(before.answers, metric):
+                old = metric(targets, suited(metric, before.answers, data.labels)[rows], classes=classes)
             found.append(Slice(column, value, score, old))
     return tuple(found)
 
@@ -82,18 +83,19 @@ def slice_rows(table: Table, column: str) -> dict[str, np.ndarray]:
 
 
 def mistakes(data: ReportInput, wrong: np.ndarray) -> tuple[Mistake, ...]:
-    """Take the wrong answers the model was surest of."""
-    tuned = data.contenders[0].probabilities
-    sure = tuned[wrong].max(axis=1)
-    worst = wrong[np.argsort(-sure, kind="stable")[:_MOST_MISTAKES]]
+    """Take the wrong answers the model was surest of; where it cannot tell, the first."""
+    task, answers = data.task, data.contenders[0].answers
+    sure = task.sure(answers)
+    worst = (wrong if sure is None else wrong[np.argsort(-sure[wrong], kind="stable")])[:_MOST_MISTAKES]
     columns = [data.table.column(name) for name in data.text_fields]
+    said = next(iter(answers.values())) if isinstance(answers, Mapping) else answers
     return tuple(
         Mistake(
             str(data.table.places[i]),
             shorten(" ⏐ ".join(str(column[i] or "") for column in columns), _EXCERPT),
-            data.labels[int(data.targets[i])],
-            data.labels[int(tuned[i].argmax())],
-            float(tuned[i].max()),
+            shorten(task.shown(data.targets[i]), _EXCERPT),
+            shorten(task.shown(said[i]), _EXCERPT),
+            None if sure is None else float(sure[i]),
         )
         for i in worst.tolist()
     )

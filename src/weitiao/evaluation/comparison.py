@@ -8,14 +8,15 @@ Dror, Baumer, Shlomov and Reichart, The Hitchhiker's Guide to Testing Statistica
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from weitiao.errors import DataError
 from weitiao.evaluation.metrics.base import Metric
+from weitiao.tasks.base import objects
 
 __all__ = [
     "Difference",
@@ -23,6 +24,7 @@ __all__ = [
     "Resamples",
     "bootstrap",
     "difference_of",
+    "gives",
     "interval_of",
     "mcnemar",
     "outcome",
@@ -91,27 +93,40 @@ class Resamples:
             weights = np.bincount(drawn.ravel(), minlength=draws * self.rows)
             yield weights.reshape(draws, self.rows).astype(np.float64)
 
-    def values(
-        self, targets: np.ndarray, asked: Sequence[tuple[Metric, np.ndarray]], *, classes: int
-    ) -> list[np.ndarray]:
-        """Return ``(count,)`` values for each pair of a metric and the predictions to judge, all on the same draws."""
+    def values(self, asked: Sequence[tuple[Metric, np.ndarray, np.ndarray]], *, classes: int) -> list[np.ndarray]:
+        """Return ``(count,)`` values for each metric with targets and predictions to judge, all on the same draws."""
         parts: list[list[np.ndarray]] = [[] for _ in asked]
         for weights in self.blocks():
-            for part, (metric, predictions) in zip(parts, asked, strict=True):
+            for part, (metric, targets, predictions) in zip(parts, asked, strict=True):
                 part.append(metric.weighted(targets, predictions, weights, classes=classes))
         return [np.concatenate(part) for part in parts]
 
 
-def suited(metric: Metric, predictions: np.ndarray) -> np.ndarray:
-    """Return predictions in the form the metric needs: probabilities become class indices where it needs labels."""
-    predictions = np.asarray(predictions)
-    if metric.needs == "labels":
-        return predictions.argmax(axis=1) if predictions.ndim == 2 else predictions
-    if predictions.ndim != 2:
-        raise DataError(
-            f"{metric.name} needs probabilities (rows, classes), but got an array of shape {predictions.shape}."
-        )
-    return predictions
+def gives(answers: Any, metric: Metric) -> bool:
+    """Return whether answers have the form that a metric needs: a contender may give some forms and not others."""
+    return not isinstance(answers, Mapping) or metric.needs in answers
+
+
+def suited(metric: Metric, answers: Any, labels: Sequence[str] = ()) -> np.ndarray:
+    """Return answers, or targets, in the form the metric needs.
+
+    Probabilities become class indices where it needs labels, and both become names where it needs names.
+
+    Raises
+    ------
+    DataError
+        They have another form.
+    """
+    if isinstance(answers, Mapping):
+        if metric.needs not in answers:
+            raise DataError(f"{metric.name} needs {metric.needs}, but got {', '.join(answers)}.")
+        return answers[metric.needs]
+    answers = np.asarray(answers)
+    if metric.needs in ("labels", "names") and answers.ndim == 2:
+        answers = answers.argmax(axis=1)
+    if metric.needs == "names" and answers.dtype != object:
+        return objects(labels[i] for i in answers)
+    return answers
 
 
 def interval_of(
@@ -179,7 +194,9 @@ def bootstrap(
     Efron and Tibshirani, 1993, section 13.3.
     """
     predictions = suited(metric, predictions)
-    (draws,) = Resamples(len(targets), seed, resamples).values(targets, [(metric, predictions)], classes=classes)
+    if metric.needs == "probabilities" and predictions.ndim != 2:
+        raise DataError(f"{metric.name} needs probabilities (rows, classes), but got shape {predictions.shape}.")
+    (draws,) = Resamples(len(targets), seed, resamples).values([(metric, targets, predictions)], classes=classes)
     return interval_of(metric(targets, predictions, classes=classes), draws, len(targets), confidence, metric.range)
 
 
@@ -206,7 +223,7 @@ def paired_bootstrap(
     """
     a, b = suited(metric, a), suited(metric, b)
     drawer = Resamples(len(targets), seed, resamples)
-    draws_a, draws_b = drawer.values(targets, [(metric, a), (metric, b)], classes=classes)
+    draws_a, draws_b = drawer.values([(metric, targets, a), (metric, targets, b)], classes=classes)
     of_a, of_b = (
         interval_of(metric(targets, x, classes=classes), draws, len(targets), 0.95, metric.range)
         for x, draws in ((a, draws_a), (b, draws_b))

@@ -93,13 +93,13 @@ class Slice:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer: where the row stands, an excerpt, the true and the predicted label, how sure the model was."""
+    """A wrong answer: where the row stands, an excerpt, what is true, what was said, how sure the model was."""
 
     place: str
     text: str
     true: str
     predicted: str
-    confidence: float
+    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Report:
         """The number line, with the model before tuning and the strongest other contender to hold it against."""
         others = {"before" if s.key == self.before else s.title: s for s in self.standings[1:]}
         sign = 1 if self.main_info.higher_is_better else -1
-        values = {name: s.scores[self.main_metric].value for name, s in others.items()}
+        values = {n: s.scores[self.main_metric].value for n, s in others.items() if self.main_metric in s.scores}
         rivals = sorted((name for name in values if name != "before"), key=lambda name: -sign * values[name])
         shown = [name for name in ("before", *rivals[:1]) if name in values]
         return line(self.main_info.title, self.main, {name: values[name] for name in shown})

@@ -55,11 +55,14 @@ def _context(report: Report) -> dict[str, Any]:
 
     first = report.comparisons[0] if report.comparisons else None
     panels = [Markup(panel.to_html()) for panel in report.panels]
+    measured = [s for s in report.standings if report.main_metric in s.scores]
     return {
         "outcome": first.outcome if first else "unclear",
         "badge": _BADGES[first.outcome] if first else ("Measured", "已测量"),
         "first": first,
-        "before": next((s for s in report.standings if s.key == report.before), None),
+        "before": next(
+            (s for s in report.standings if s.key == report.before and report.main_metric in s.scores), None
+        ),
         "forest": Markup(_forest(report)),
         "panels": panels,
         "calibration": Markup(report.calibration.to_html()) if report.calibration else None,
@@ -72,8 +75,8 @@ def _context(report: Report) -> dict[str, Any]:
 def _forest(report: Report) -> str:
     bars = []
     for i, standing in enumerate(report.standings):
-        score = standing.scores[report.main_metric]
-        bars.append(Bar(standing.title, score.value, score.low, score.high, strong=i == 0))
+        if score := standing.scores.get(report.main_metric):
+            bars.append(Bar(standing.title, score.value, score.low, score.high, strong=i == 0))
     return bars_svg(bars, title=f"{report.main_info.title} of each model with its interval")
 
 
@@ -82,7 +85,8 @@ def _curves(report: Report) -> list[CurvePanel]:
     if report.training is None:
         return []
     found = []
-    for key, title in (("loss", "Training loss"), ("score", f"{report.main_info.title} on dev")):
+    chosen = f"{report.main_info.title} on dev"
+    for key, title in (("loss", "Training loss"), ("score", chosen), ("dev_loss", "Loss on dev")):
         points = [point for point in report.training.history if key in point]
         axis = next((name for name in _AXES if all(name in point for point in points)), "")
         if len(points) > 1 and axis:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from weitiao.evaluation.comparison import (
     Difference,
     Resamples,
     difference_of,
+    gives,
     interval_of,
     mcnemar,
     outcome,
@@ -40,8 +42,9 @@ from weitiao.evaluation.document import (
     line,
 )
 from weitiao.evaluation.metrics.base import Metric
-from weitiao.evaluation.panels import CurvePanel, Panel, calibration_panel
+from weitiao.evaluation.panels import CurvePanel, calibration_panel
 from weitiao.findings import Finding
+from weitiao.tasks.base import Task
 
 __all__ = ["Contender", "Counts", "Report", "ReportInput", "Temperature", "Training", "build_report", "line"]
 
@@ -56,15 +59,16 @@ class Contender:
         Short and unique: ``tuned``, ``before``, ...
     title, title_zh
         As read in a sentence, after "than": ``the model before tuning``, ``TF-IDF``.
-    probabilities
-        ``(rows, classes)``, each row summing to 1; for the tuned model as served, that is calibrated.
+    answers
+        To each test row, as `Task.answer` gives them: probabilities ``(rows, classes)``, say; for the tuned model as
+        served, that is calibrated.
     note
         How the answers were made, a sentence.
     """
 
     key: str
     title: str
-    probabilities: np.ndarray
+    answers: Any
     note: str = ""
     title_zh: str = ""
 
@@ -89,10 +93,10 @@ class ReportInput:
         The test rows, in the order of `targets`.
     text_fields
         The columns of `table` that hold text.
+    task
+        Says what an answer is, and when it is right.
     targets
-        ``(rows,)``, class indices.
-    labels
-        Names of the classes, in order.
+        ``(rows,)``, what is true of each row, as `Task.truth` gives it.
     contenders
         The tuned model first.
     metrics, main_metric
@@ -103,8 +107,6 @@ class ReportInput:
         Key of the contender that is the model before tuning; ``None`` without one.
     temperature
         Without it, confidences are reported as not calibrated.
-    panels
-        What the task adds.
     training, seeds_scores, findings, recipe
         As they are to be shown; `seeds_scores` is the main metric of each seed.
     slices
@@ -116,15 +118,14 @@ class ReportInput:
     title: str
     table: Table
     text_fields: tuple[str, ...]
+    task: Task
     targets: np.ndarray
-    labels: Sequence[str]
     contenders: Sequence[Contender]
     metrics: Sequence[str]
     main_metric: str
     counts: Counts
     before: str | None = None
     temperature: Temperature | None = None
-    panels: Sequence[Panel] = ()
     training: Training | None = None
     seeds_scores: Sequence[float] = ()
     findings: Sequence[Finding] = ()
@@ -134,6 +135,11 @@ class ReportInput:
     resamples: int = 1000
     confidence: float = field(default=0.95)
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """Names of the classes, in order; none where answers are no classes."""
+        return self.task.labels
+
 
 def build_report(data: ReportInput) -> Report:
     """Compute every number of the report.
@@ -141,7 +147,7 @@ def build_report(data: ReportInput) -> Report:
     Raises
     ------
     DataError
-        There are no test rows, or a contender's probabilities are not ``(rows, classes)``.
+        There are no test rows, or a contender's answers are not one a row, or not finite.
     WeitiaoError
         Two contenders of one key, or none of the key `before`.
     RecipeError
@@ -151,8 +157,12 @@ def build_report(data: ReportInput) -> Report:
     metrics = {name: plugins.find("metrics", name)() for name in data.metrics}
     infos = tuple(_info(name, metric) for name, metric in metrics.items())
     standings, comparisons = _contest(data, metrics, infos)
-    tuned = data.contenders[0].probabilities
-    wrong = np.flatnonzero(tuned.argmax(axis=1) != data.targets)
+    tuned = data.contenders[0].answers
+    wrong = np.flatnonzero(~data.task.right(data.targets, tuned))
+    drawn = (
+        metric.panels(suited(metric, data.targets, data.labels), suited(metric, tuned, data.labels), data.labels)
+        for metric in metrics.values()
+    )
     return Report(
         title=data.title,
         headline_=_headline(data, standings, comparisons, infos),
@@ -161,7 +171,7 @@ def build_report(data: ReportInput) -> Report:
         before=data.before,
         standings=standings,
         comparisons=comparisons,
-        panels=tuple(data.panels),
+        panels=tuple(panel for panels in drawn for panel in panels),
         calibration=_calibration(data),
         temperature=data.temperature.value if data.temperature else None,
         slices=slices(data, metrics[data.main_metric]),
@@ -178,22 +188,12 @@ def build_report(data: ReportInput) -> Report:
 
 
 def _check(data: ReportInput) -> None:
-    rows, classes = len(data.targets), len(data.labels)
+    rows = len(data.targets)
     if not rows or len(data.table) != rows:
         raise DataError(f"a report needs test rows, one target each; got {len(data.table)} rows, {rows} targets.")
     for one in data.contenders:
-        if one.probabilities.shape != (rows, classes):
-            raise DataError(
-                f"the probabilities of {one.key!r} have shape {one.probabilities.shape}; "
-                f"{rows} test rows and {classes} classes need {(rows, classes)}."
-            )
-        broken = np.flatnonzero(~np.isfinite(one.probabilities).all(axis=1))
-        if len(broken):
-            raise DataError(
-                f"the probabilities of {one.key!r} are not finite in {len(broken):,} test rows.",
-                where=data.table.places[int(broken[0])],
-                fix="The model has diverged or its input is broken; no number made of these rows would be true.",
-            )
+        for answers in one.answers.values() if isinstance(one.answers, Mapping) else (one.answers,):
+            _check_answers(data, one.key, answers)
     keys = [one.key for one in data.contenders]
     if len(set(keys)) < len(keys) or (data.before is not None and data.before not in keys[1:]):
         raise WeitiaoError(
@@ -203,6 +203,22 @@ def _check(data: ReportInput) -> None:
         raise RecipeError(
             f"the main metric {data.main_metric!r} is not among the metrics measured: {', '.join(data.metrics)}.",
             fix=f"Add it to the metrics.{did_you_mean(data.main_metric, data.metrics)}",
+        )
+
+
+def _check_answers(data: ReportInput, key: str, answers: np.ndarray) -> None:
+    rows = len(data.targets)
+    wanted = (rows, len(data.labels)) if np.ndim(answers) == 2 and data.labels else (rows, *np.shape(answers)[1:])
+    if np.shape(answers) != wanted:
+        raise DataError(f"the answers of {key!r} have shape {np.shape(answers)}; {rows} test rows need {wanted}.")
+    if answers.dtype == object:
+        return
+    broken = np.flatnonzero(~np.isfinite(answers.reshape(rows, -1)).all(axis=1))
+    if len(broken):
+        raise DataError(
+            f"the answers of {key!r} are not finite in {len(broken):,} test rows.",
+            where=data.table.places[int(broken[0])],
+            fix="The model has diverged or its input is broken; no number made of these rows would be true.",
         )
 
 
@@ -216,31 +232,35 @@ def _contest(
 ) -> tuple[tuple[Standing, ...], tuple[Comparison, ...]]:
     """Measure all contenders on one set of resamples, and the tuned one against each of the others."""
     classes, rows = len(data.labels), len(data.targets)
-    names = list(metrics)
-    asked = [(m, suited(m, one.probabilities)) for one in data.contenders for m in metrics.values()]
-    drawn = Resamples(rows, data.seed, data.resamples).values(data.targets, asked, classes=classes)
-    intervals = [
-        interval_of(metric(data.targets, predictions, classes=classes), draws, rows, data.confidence, metric.range)
-        for (metric, predictions), draws in zip(asked, drawn, strict=True)
-    ]
-    width = len(names)
+    asked = {
+        (i, name): (metric, suited(metric, data.targets, data.labels), suited(metric, one.answers, data.labels))
+        for i, one in enumerate(data.contenders)
+        for name, metric in metrics.items()
+        if gives(one.answers, metric)
+    }
+    values = Resamples(rows, data.seed, data.resamples).values(list(asked.values()), classes=classes)
+    drawn = dict(zip(asked, values, strict=True))
+    intervals = {
+        key: interval_of(metric(targets, answers, classes=classes), drawn[key], rows, data.confidence, metric.range)
+        for key, (metric, targets, answers) in asked.items()
+    }
+    info = next(one for one in infos if one.name == data.main_metric)
     standings, comparisons = [], []
     for i, one in enumerate(data.contenders):
-        scores, draws = intervals[i * width : (i + 1) * width], drawn[i * width : (i + 1) * width]
-        standings.append(
-            Standing(one.key, one.title, one.title_zh or one.title, one.note, dict(zip(names, scores, strict=True)))
-        )
-        if i:
-            pairs = zip(intervals[:width], scores, drawn[:width], draws, strict=True)
-            found = dict(zip(names, (difference_of(*pair) for pair in pairs), strict=True))
-            info = infos[names.index(data.main_metric)]
+        scores = {name: intervals[i, name] for name in metrics if (i, name) in intervals}
+        standings.append(Standing(one.key, one.title, one.title_zh or one.title, one.note, scores))
+        if i and data.main_metric in scores:
+            found = {
+                name: difference_of(intervals[0, name], score, drawn[0, name], drawn[i, name])
+                for name, score in scores.items()
+            }
             comparisons.append(_comparison(data, one, found, info))
     comparisons.sort(key=lambda c: c.against != data.before)
     return tuple(standings), tuple(comparisons)
 
 
 def _comparison(data: ReportInput, other: Contender, found: dict[str, Difference], info: MetricInfo) -> Comparison:
-    right, right_other = (c.probabilities.argmax(axis=1) == data.targets for c in (data.contenders[0], other))
+    right, right_other = (data.task.right(data.targets, c.answers) for c in (data.contenders[0], other))
     main, higher = found[data.main_metric], info.higher_is_better
     said = Sentence(
         verdict(main, metric=info.title, against=other.title, higher_is_better=higher),
@@ -257,7 +277,7 @@ def _headline(
 ) -> Sentence:
     """Say before and after, then how the best of the other contenders compares."""
     info = next(m for m in infos if m.name == data.main_metric)
-    score = {s.key: s.scores[data.main_metric] for s in standings}
+    score = {s.key: s.scores[data.main_metric] for s in standings if data.main_metric in s.scores}
     tuned = standings[0].scores[data.main_metric]
     change = f"{score[data.before].value:.3f} → {tuned}" if data.before in score else str(tuned)
     n, n_zh = (f" (n={tuned.n:,})", f"（n={tuned.n:,}）") if not comparisons else ("", "")  # else each verdict says it
@@ -276,8 +296,7 @@ def _headline(
 def _calibration(data: ReportInput) -> CurvePanel | None:
     if data.temperature is None:
         return None
-    tuned = data.contenders[0].probabilities
-    return calibration_panel(tuned, data.targets, uncalibrated=data.temperature.uncalibrated)
+    return calibration_panel(data.contenders[0].answers, data.targets, uncalibrated=data.temperature.uncalibrated)
 
 
 def _seeds(scores: Sequence[float]) -> Seeds | None:

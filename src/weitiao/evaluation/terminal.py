@@ -41,7 +41,7 @@ def _scores(report: Report) -> Grid:
     for metric in report.metrics:
         grid.add_column(Text(metric.title + ("" if metric.higher_is_better else " ↓")), justify="right")
     for i, standing in enumerate(report.standings):
-        cells = [Text(str(standing.scores[m.name])) for m in report.metrics]
+        cells = [Text(str(standing.scores.get(m.name, "–"))) for m in report.metrics]
         grid.add_row(Text(standing.title), *cells, style="bold" if i == 0 else "")
     return grid
 

@@ -34,7 +34,7 @@ class FrozenLayers:
 
     def __init__(self, model: nn.Module, depth: int) -> None:
         self.model, self.depth = model, depth
-        self.blocks = list(parts.layers(model))[:depth] if depth else []
+        self.blocks = list(parts.input_layers(model))[:depth] if depth else []
         self._current: Tensor | None = None
         self._shapes: list[Any] = [None] * depth  # of what each block returns besides its states
         self._extra: tuple[Any, ...] = ()
@@ -43,7 +43,7 @@ class FrozenLayers:
     def of(cls, model: nn.Module, inputs: Mapping[str, Tensor]) -> FrozenLayers:
         """Return the frozen layers of `model`, found by watching it read `inputs`."""
         try:
-            blocks = list(parts.layers(model))
+            blocks = list(parts.input_layers(model))
         except ModelError:  # no stack of layers: none of it can be skipped
             return cls(model, 0)
         events = parts.module_events(model, inputs)
@@ -90,7 +90,7 @@ class FrozenLayers:
                     said = _only_tokens(taken()[0], inputs["attention_mask"])
                 with self.skipped():
                     other = self.model(**inputs, **{STATES: said if states is None else states})[0]
-            if usual.dim() == 3:  # what a bare model says of padding nobody reads
+            if usual.shape[:2] == inputs["attention_mask"].shape:  # what it says of padding nobody reads
                 usual, other = (_only_tokens(each, inputs["attention_mask"]) for each in (usual, other))
             scale, far = max(1.0, usual.abs().max().item()), (usual - other).abs().max().item()
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
@@ -189,4 +189,4 @@ def _states_of(output: Any) -> Tensor:
 
 def _only_tokens(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Return states with zeros in the place of padding, as stored ones have."""
-    return states * attention_mask[..., None].to(states.dtype)
+    return states * attention_mask.view(*attention_mask.shape, *[1] * (states.dim() - 2)).to(states.dtype)

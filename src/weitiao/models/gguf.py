@@ -62,7 +62,7 @@ def plain_folder(pretrained: Pretrained) -> Path:
         return pretrained.folder
     import transformers
 
-    target = cache_folder() / "gguf" / f"{pretrained.content_hash[:32]}-{transformers.__version__}"
+    target = cache_folder() / "gguf" / f"{pretrained.content_hash[:32]}-{transformers.__version__}-writer"
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,12 @@ def plain_folder(pretrained: Pretrained) -> Path:
 
 def _convert(pretrained: Pretrained, target: Path) -> None:
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     file = pretrained.gguf_file
     try:
         with quiet(), contextlib.redirect_stderr(io.StringIO()):  # its bar asks nobody whether bars are wanted
-            opened = AutoModel.from_pretrained(
+            opened = AutoModelForCausalLM.from_pretrained(
                 pretrained.folder, gguf_file=file, dtype=torch.float32, trust_remote_code=False
             )
     except ImportError as error:

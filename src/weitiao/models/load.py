@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from weitiao.models.quiet import quiet
 from weitiao.randomness import torch_seed
 
 __all__ = [
+    "Problem",
     "load_encoder",
     "load_sequence_classifier",
     "load_tokenizer",
@@ -33,6 +34,8 @@ __all__ = [
     "save",
     "save_tokenizer",
 ]
+
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 _SAFE: dict[str, Any] = {"trust_remote_code": False}
 _WEIGHTS: dict[str, Any] = {**_SAFE, "dtype": torch.float32, "use_safetensors": True}
@@ -67,9 +70,15 @@ def load_encoder(pretrained: Pretrained, *, seed: int = 0) -> nn.Module:
 
 
 def load_sequence_classifier(
-    pretrained: Pretrained, *, labels: Sequence[str], pooling: str, seed: int, dropout: float | None = None
+    pretrained: Pretrained,
+    *,
+    labels: Sequence[str],
+    pooling: str,
+    seed: int,
+    dropout: float | None = None,
+    problem: Problem = "single_label_classification",
 ) -> nn.Module:
-    """Return the model with a head for `labels`.
+    """Return the model with a head for `labels`: one output each.
 
     Parameters
     ----------
@@ -83,11 +92,13 @@ def load_sequence_classifier(
         Decides the head's first weights; the process's own random state is left as it was.
     dropout
         Of the head, 0 to 1; None keeps what the config says.
+    problem
+        What the outputs mean; other tools read it from the config, and take a softmax, sigmoids or plain numbers.
 
     Returns
     -------
     A model whose ``new_parameters`` are the names the checkpoint did not have. A
-    head in the checkpoint is kept only if it was made for the same labels in the same order.
+    head in the checkpoint is kept only if it was made for the same problem and the same labels in the same order.
 
     Raises
     ------
@@ -103,17 +114,18 @@ def load_sequence_classifier(
             f"{pretrained.name} is an encoder-decoder ({config.model_type}), made to write text, not to classify it.",
             fix="Name an encoder (such as bert-base-chinese) or a decoder.",
         )
-    same_labels = _label_names(config) == list(labels)
+    learned_for = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
+    same_head = _label_names(config) == list(labels) and learned_for == problem
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = problem
     config.use_cache = False  # nothing is generated, so no keys and values need keeping
     if pretrained.is_decoder:  # the stock head finds a row's last token by it
         config.get_text_config().pad_token_id = config.pad_token_id = load_tokenizer(pretrained).pad_token_id
     if pooling in native_pooling(config):
         if hasattr(config, "classifier_pooling"):
             config.classifier_pooling = pooling
-        model = _stock(folder, config, seed=seed, keep_head=same_labels)
+        model = _stock(folder, config, seed=seed, keep_head=same_head)
     else:
         model = _pooled(folder, config, pooling=pooling, seed=seed)
     if dropout is not None:

@@ -26,6 +26,7 @@ __all__ = [
     "head_modules",
     "head_parameters",
     "in_eval",
+    "input_layers",
     "inside_last_layers",
     "layers",
     "linear_names",
@@ -66,23 +67,45 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def backbone(model: nn.Module) -> nn.Module:
-    """Return the pretrained part of a model: what lies under the head. Sees through peft."""
+    """Return the pretrained part of a model: what lies under the head, or all, if its head was pretrained too.
+
+    Sees through peft.
+    """
     inner: Any = unwrap(model)
+    if getattr(inner, "head_is_pretrained", False):
+        return inner
     return getattr(inner, getattr(inner, "base_model_prefix", ""), inner)
 
 
 def layers(model: nn.Module) -> nn.ModuleList:
-    """Return the stack of equal blocks of the backbone, first to last.
+    """Return the stack of equal blocks of the backbone, first to last; of an encoder-decoder, both stacks in turn.
 
     Raises
     ------
     ModelError
         The backbone has no such stack.
     """
-    stacks = [s for s in _outer_lists(backbone(model)) if len({type(block) for block in s}) == 1]
+    stacks = _stacks(model)
     if not stacks:
         raise ModelError(f"{type(backbone(model)).__name__} has no stack of equal layers.")
+    config: Any = getattr(backbone(model), "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        return nn.ModuleList(block for stack in stacks for block in stack)
     return max(stacks, key=len)
+
+
+def input_layers(model: nn.Module) -> nn.ModuleList:
+    """Return the stack of layers that reads the input: of an encoder-decoder, the encoder's.
+
+    Raises
+    ------
+    ModelError
+        The backbone has no such stack.
+    """
+    config: Any = getattr(backbone(model), "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        return _stacks(model)[0]
+    return layers(model)
 
 
 def new_parameters(model: nn.Module) -> set[str]:
@@ -168,7 +191,10 @@ def after_layers(model: nn.Module) -> set[str]:
     """
     body, last = backbone(model), layers(model)[-1]
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(body.parameters()).device)
-    events = module_events(body, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if getattr(getattr(body, "config", None), "is_encoder_decoder", False) and len(_stacks(model)) > 1:
+        inputs["decoder_input_ids"] = ids
+    events = module_events(body, inputs)
     end = max(i for i, event in enumerate(events) if event == ("end", last))
     before = {id(p) for what, m in events[:end] if what == "start" for p in m.parameters(recurse=False)}
     after = {id(p) for what, m in events[end:] if what == "start" for p in m.parameters(recurse=False)} - before
@@ -285,6 +311,10 @@ def pool(last_hidden_state: Tensor, attention_mask: Tensor, pooling: str) -> Ten
     score = places if pooling == "last" else places.flip(0)
     index = (mask.bool() * score).argmax(1)  # (rows,)
     return last_hidden_state[torch.arange(len(mask), device=mask.device), index]
+
+
+def _stacks(model: nn.Module) -> list[nn.ModuleList]:
+    return [s for s in _outer_lists(backbone(model)) if len({type(block) for block in s}) == 1]
 
 
 def _outer_lists(module: nn.Module) -> list[nn.ModuleList]:

@@ -121,7 +121,7 @@ class _Problem:
         self.chunks = {name: list(_chunks(*both)) for name, both in rows.items()}
         self.weights = [p for p in self.small.parameters() if p.requires_grad]
         states = rows["train"][1]
-        features = states.hidden if states.pooler is None else states.pooler
+        features: Any = states.hidden if states.pooler is None else states.pooler
         spread = features.double().std(0)  # (features,)
         spread = torch.where(spread > 1e-8, spread, 1.0)  # one that never changes has no scale to bring it to
         self.scales = [spread if w.dim() == 2 and w.shape[1] == len(spread) else torch.ones(()) for w in self.weights]

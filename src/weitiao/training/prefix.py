@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from weitiao import __version__
 from weitiao.data.batch import longest_first
+from weitiao.errors import TrainingError
 from weitiao.memory import in_memory
 from weitiao.models import parts
 from weitiao.models.frozen import FrozenLayers, call
@@ -39,20 +40,22 @@ class States:
     Parameters
     ----------
     hidden
-        ``(rows, hidden)``, float32: the pooled last hidden state.
+        ``(rows, hidden)``, float32: the pooled last hidden state; ``None`` if nothing reads it.
     pooler
         ``(rows, hidden)`` or ``None``: the output of the architecture's own pooler.
     tokens
         What the last frozen layer says of each token, on the disk; ``None`` if there is none, or no room.
     """
 
-    hidden: torch.Tensor
+    hidden: torch.Tensor | None
     pooler: torch.Tensor | None
     tokens: TokenStates | None = None
 
     def output(self, rows: slice, dtype: torch.dtype) -> BaseModelOutputWithPoolingAndCrossAttentions:
         """Return some rows as the backbone would, with one position each."""
         pooler = None if self.pooler is None else self.pooler[rows].to(dtype)
+        if self.hidden is None:
+            raise TrainingError("the pooled states of these rows were not kept.")
         hidden = self.hidden[rows, None].to(dtype)  # (rows, 1, hidden)
         return BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden,  # type: ignore[arg-type]
@@ -91,7 +94,10 @@ def plan(
     frozen = FrozenLayers.of(model, inputs)
     tokens = sum(int(rows.lengths.sum()) for rows in features.values())
     below = [hook.name for hook in hooks if hook.changes_frozen]
-    why = f"the regularizer {below[0]} works below them" if below and frozen.depth else frozen.why_not(inputs)
+    why = f"the regularizer {below[0]} works below them" if below and frozen.depth else None
+    if not task.one_sequence:
+        why = "an input of this task is several sequences"
+    why = why or frozen.why_not(inputs)
     config: Any = parts.backbone(model).config
     return frozen.depth, why or store.why_no_room(tokens, config.get_text_config().hidden_size)
 
@@ -115,7 +121,7 @@ class Reader:
     model, task
         The untuned model, and what it reads rows for.
     pooling
-        Which position the head reads: ``cls``, ``mean`` or ``last``.
+        Which position the head reads: ``cls``, ``mean`` or ``last``; ``None``: no single one, and no pooled states.
     depth
         How many first layers no training moves; what the last of them says of each token is kept. 0: of none.
     batch_size
@@ -130,7 +136,7 @@ class Reader:
         self,
         model: nn.Module,
         task: Task,
-        pooling: str,
+        pooling: str | None,
         *,
         depth: int = 0,
         batch_size: int = 64,
@@ -157,11 +163,12 @@ class Reader:
         progress
             Called now and then with a number of rows that are done.
         """
+        nothing = States(None, None) if self.pooling is None else None  # then the layers above say nothing we keep
         if self.store is None:
-            return self._pass(features, progress)
+            return nothing or self._pass(features, progress)
         contents = _contents(self.task, features)
         pooled_at, tokens_at = self.store.key(kind="pooled", pooling=self.pooling, **self.facts, **contents), ""
-        pooled, kept = self._kept(pooled_at, features), None
+        pooled, kept = nothing or self._kept(pooled_at, features), None
         if tokens and self.frozen is not None:
             depth, dtype = self.frozen.depth, str(self.store.dtype)
             tokens_at = self.store.key(kind="tokens", depth=depth, dtype=dtype, **self.facts, **contents)
@@ -233,7 +240,7 @@ class Reader:
                 if writer is not None:
                     writer.write(rows, taken()[0], mask)
                 if out is not None:
-                    hidden.append(parts.pool(out.last_hidden_state, mask, self.pooling).float().cpu())
+                    hidden.append(parts.pool(out.last_hidden_state, mask, str(self.pooling)).float().cpu())
                     order.append(rows)
                 if out is not None and getattr(out, "pooler_output", None) is not None:
                     pooler.append(out.pooler_output.float().cpu())
@@ -248,7 +255,8 @@ class Reader:
 
 def _contents(task: Task, features: Features) -> dict[str, Any]:
     """Return what the model reads of the rows, one array a name."""
-    names = list(task.model_inputs(features.inputs[0])) if len(features) else []
+    read = task.model_inputs(features.batch([0])) if len(features) else {}
+    names = [name for name in read if name in features.inputs[0]]
     flat = {name: np.concatenate([np.atleast_1d(row[name]) for row in features.inputs]) for name in names}
     return flat | {"lengths": features.lengths}
 

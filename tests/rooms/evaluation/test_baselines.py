@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weitiao.evaluation.baselines import is_unspaced, majority, tfidf
 from weitiao.evaluation.before import label_names, nearest
+from weitiao.evaluation.linear import is_unspaced, majority, tfidf
 
 EN = [("good clean room",), ("bad dirty room",), ("good kind staff",), ("bad rude staff",)]
 ZH = [("房间很干净，很好",), ("房间太脏了，很差",), ("服务很好",), ("服务太差了",)]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from weitiao.errors import DataError
-from weitiao.evaluation.calibration import fit_temperature, mean_gap, reliability, softmax
+from weitiao.evaluation.calibration import mean_gap, reliability
+from weitiao.probability import fit_temperature, softmax
 
 
 def sample(temperature: float, rows: int = 6000) -> tuple[np.ndarray, np.ndarray]:

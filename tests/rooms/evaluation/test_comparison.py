@@ -21,6 +21,9 @@ from weitiao.evaluation.comparison import (
 )
 from weitiao.evaluation.metrics.base import Metric
 
+# of class answers; what other forms look like, and that all this holds for them, is in the contracts of metrics
+NAMES = [n for n in plugins.names("metrics") if plugins.find("metrics", n).needs in ("labels", "probabilities")]
+
 
 def metric(name: str = "accuracy") -> Metric:
     return plugins.find("metrics", name)()
@@ -33,7 +36,7 @@ def answers(rows: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @settings(max_examples=40)
-@given(rows=st.integers(1, 60), seed=st.integers(0, 999), name=st.sampled_from(plugins.names("metrics")))
+@given(rows=st.integers(1, 60), seed=st.integers(0, 999), name=st.sampled_from(NAMES))
 def test_an_interval_contains_its_value(rows: int, seed: int, name: str) -> None:
     generator = np.random.default_rng(seed)
     probabilities = generator.dirichlet(np.ones(4), rows)
@@ -74,16 +77,16 @@ def test_all_rows_right_is_not_certainty() -> None:
 
 def test_memory_is_bounded_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     targets, said = answers(50, 0.8, 0)
-    (whole,) = Resamples(50, 0, 100).values(targets, [(metric(), said)], classes=3)
+    (whole,) = Resamples(50, 0, 100).values([(metric(), targets, said)], classes=3)
     monkeypatch.setattr("weitiao.evaluation.comparison._BLOCK", 350)
     blocks = list(Resamples(50, 0, 100).blocks())
     assert max(len(block) for block in blocks) == 7
     assert all((block.sum(axis=1) == 50).all() for block in blocks)
-    (parts,) = Resamples(50, 0, 100).values(targets, [(metric(), said)], classes=3)
+    (parts,) = Resamples(50, 0, 100).values([(metric(), targets, said)], classes=3)
     np.testing.assert_array_equal(whole, parts)
 
 
-@pytest.mark.parametrize("name", plugins.names("metrics"))
+@pytest.mark.parametrize("name", NAMES)
 def test_equal_predictions_do_not_differ(name: str) -> None:
     generator = np.random.default_rng(0)
     targets, said = generator.integers(0, 4, 80), generator.dirichlet(np.ones(4), 80)
@@ -169,5 +172,5 @@ def test_without_rows_or_probabilities_it_says_so() -> None:
     none = np.zeros(0, dtype=np.int64)
     with pytest.raises(DataError, match="a bootstrap needs rows and resamples; got 0 rows"):
         bootstrap(metric(), none, none, classes=2, seed=0)
-    with pytest.raises(DataError, match=r"log_loss needs probabilities \(rows, classes\), but got .* shape \(3,\)"):
+    with pytest.raises(DataError, match=r"log_loss needs probabilities \(rows, classes\), but got shape \(3,\)"):
         bootstrap(metric("log_loss"), np.zeros(3, dtype=np.int64), np.zeros(3), classes=2, seed=0)

@@ -17,12 +17,11 @@ from rich.console import Console
 
 from weitiao.data.table import Table
 from weitiao.errors import BundleError, DataError, RecipeError, WeitiaoError
-from weitiao.evaluation.calibration import softmax
 from weitiao.evaluation.comparison import Interval, bootstrap, paired_bootstrap
-from weitiao.evaluation.panels import confusion, per_class
 from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Temperature, Training, build_report, line
 from weitiao.findings import Finding
 from weitiao.plugins import find
+from weitiao.probability import softmax
 
 EVIL = "<script>alert(1)</script>"
 LABELS = ["退款申请", "物流查询", EVIL]
@@ -33,6 +32,10 @@ def probabilities(targets: np.ndarray, skill: float, seed: int, classes: int = 3
     logits = np.random.default_rng(seed).normal(size=(len(targets), classes))
     logits[np.arange(len(targets)), targets] += skill
     return softmax(logits)
+
+
+def classifier(labels: list[str]) -> Any:
+    return find("tasks", "classification")(None, {"labels": labels, "pair": False})
 
 
 def given(rows: int = 240, **changes: Any) -> ReportInput:
@@ -46,7 +49,7 @@ def given(rows: int = 240, **changes: Any) -> ReportInput:
         ),
         text_fields=("text",),
         targets=targets,
-        labels=LABELS,
+        task=classifier(LABELS),
         contenders=[
             Contender("tuned", "the tuned model", tuned, "", "微调后的模型"),
             Contender("tfidf", "TF-IDF", probabilities(targets, 2.9, 2)),
@@ -57,7 +60,6 @@ def given(rows: int = 240, **changes: Any) -> ReportInput:
         counts=Counts(rows + 1010, {"train": 1000, "test": rows}, {"empty text": 9, EVIL: 1}),
         before="before",
         temperature=Temperature(1.5, softmax(np.log(tuned) * 1.5)),
-        panels=[per_class(targets, tuned.argmax(axis=1), LABELS), confusion(targets, tuned.argmax(axis=1), LABELS)],
         training=Training(
             EVIL,
             "小模型",
@@ -106,12 +108,12 @@ def test_numbers_are_those_of_the_metrics_and_tests(report: Report) -> None:
     alone = {"classes": 3, "seed": 0, "resamples": 200}
     for standing, contender in zip(report.standings, data.contenders, strict=True):
         for name in METRICS:
-            expected = bootstrap(find("metrics", name)(), data.targets, contender.probabilities, **alone)
+            expected = bootstrap(find("metrics", name)(), data.targets, contender.answers, **alone)
             assert standing.scores[name] == expected
     for one in report.comparisons:
         other = next(c for c in data.contenders if c.key == one.against)
         for name in METRICS:
-            both = (data.contenders[0].probabilities, other.probabilities)
+            both = (data.contenders[0].answers, other.answers)
             assert one.differences[name] == paired_bootstrap(find("metrics", name)(), data.targets, *both, **alone)
 
 
@@ -143,7 +145,7 @@ def test_the_line_of_a_report_names_before_and_the_strongest_rival() -> None:
 
 def test_a_model_that_is_no_better_is_said_to_be_so() -> None:
     data = given()
-    same = [dataclasses.replace(c, probabilities=data.contenders[0].probabilities) for c in data.contenders]
+    same = [dataclasses.replace(c, answers=data.contenders[0].answers) for c in data.contenders]
     report = build_report(dataclasses.replace(data, contenders=same))
     assert report.comparisons[0].outcome == "unclear"
     assert "The same as the model before tuning: no difference in accuracy" in report.headline
@@ -218,7 +220,7 @@ def test_slices_hold_every_row_once(report: Report) -> None:
 
 def test_mistakes_are_the_wrong_rows_the_surest_first(report: Report) -> None:
     data = given()
-    wrong = data.contenders[0].probabilities.argmax(axis=1) != data.targets
+    wrong = data.contenders[0].answers.argmax(axis=1) != data.targets
     assert report.wrong == wrong.sum()
     assert len(report.mistakes) == min(20, wrong.sum())
     sure = [m.confidence for m in report.mistakes]
@@ -241,7 +243,7 @@ def test_training_is_drawn_over_what_it_was_measured_by(axis: str, label: str) -
 def test_little_is_enough() -> None:
     data = given(rows=1)
     only = dataclasses.replace(
-        data, contenders=data.contenders[:1], before=None, temperature=None, panels=(), training=None,
+        data, contenders=data.contenders[:1], before=None, temperature=None, training=None,
         seeds_scores=(), findings=(), recipe="", slices=(),
     )  # fmt: skip
     report = build_report(only)
@@ -262,7 +264,7 @@ def test_pairs_and_empty_texts_are_shown() -> None:
     ("changes", "error", "words"),
     [
         ({"targets": np.zeros(3, int)}, DataError, "one target each; got 240 rows, 3 targets"),
-        ({"labels": LABELS[:2]}, DataError, r"'tuned' have shape \(240, 3\); 240 test rows and 2 classes"),
+        ({"task": classifier(LABELS[:2])}, DataError, r"'tuned' have shape \(240, 3\); 240 test rows need \(240, 2\)"),
         ({"main_metric": "acuracy"}, RecipeError, "'acuracy' is not among the metrics.*Did you mean 'accuracy'"),
         ({"before": "none"}, WeitiaoError, "contenders tuned, tfidf, before need different keys, and 'none' among"),
         ({"slices": ["渠"]}, RecipeError, "no column '渠' to slice by.*Columns: text, 渠道"),
@@ -276,10 +278,10 @@ def test_what_cannot_be_reported_is_said(changes: dict[str, Any], error: type[Ex
 
 def test_a_model_that_diverged_is_not_reported() -> None:
     data = given()
-    broken = data.contenders[0].probabilities.copy()
+    broken = data.contenders[0].answers.copy()
     broken[4, 1] = np.nan
-    tuned = dataclasses.replace(data.contenders[0], probabilities=broken)
-    with pytest.raises(DataError, match=r"test\.csv:5: the probabilities of 'tuned' are not finite in 1 test rows"):
+    tuned = dataclasses.replace(data.contenders[0], answers=broken)
+    with pytest.raises(DataError, match=r"test\.csv:5: the answers of 'tuned' are not finite in 1 test rows"):
         build_report(dataclasses.replace(data, contenders=[tuned]))
 
 
@@ -308,7 +310,7 @@ def test_thousands_of_rows_and_many_classes_take_seconds() -> None:
     many = [Contender(k, k, probabilities(targets, 4, i, 77)) for i, k in enumerate(("tuned", "before", "b", "c"))]
     rows = Table.from_rows([{"text": f"第{i}行"} for i in range(3080)])
     data = given(
-        table=rows, targets=targets, labels=[str(i) for i in range(77)], contenders=many, panels=(), slices=(),
+        table=rows, targets=targets, task=classifier([str(i) for i in range(77)]), contenders=many, slices=(),
         temperature=None, metrics=["accuracy", "macro_f1", "weighted_f1", "mcc", "log_loss"], resamples=1000,
     )  # fmt: skip
     started = time.process_time()

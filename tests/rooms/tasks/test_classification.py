@@ -152,7 +152,7 @@ def test_logit_adjustment_in_the_focal_loss_adjusts_its_p_too():
 
 def test_logit_adjustment_predicts_from_plain_logits():
     logits = draw()[0].numpy()
-    assert learned(logit_adjustment=1.0).decode(logits) == learned().decode(logits)
+    assert learned(logit_adjustment=1.0).decode(logits, [], {}) == learned().decode(logits, [], {})
 
 
 def test_logit_adjustment_bears_a_class_without_training_rows():
@@ -363,7 +363,7 @@ def test_label_names_speak_unless_they_are_numbers():
 
 
 def test_decode_gives_every_label_its_probability():
-    (said,) = learned().decode(np.log(np.array([[0.2, 0.7, 0.1]])))
+    (said,) = learned().decode(np.log(np.array([[0.2, 0.7, 0.1]])), [], {})
     assert said.label == sorted(LABELS)[1]
     assert dict(said.probabilities) == pytest.approx(dict(zip(sorted(LABELS), [0.2, 0.7, 0.1], strict=True)))
     assert said.confidence == pytest.approx(0.7)
