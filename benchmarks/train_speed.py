@@ -70,6 +70,7 @@ def main() -> None:
                         "batch_size": arguments.batch_size,
                         "max_length": arguments.max_length,
                         "threads": arguments.threads,
+                        "second": arguments.second,
                     }
                     found = _in_own_process(job, side)
                     document["runs"].append({"method": method, "pair": pair, "side": side, **found})
@@ -92,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("train_speed.json"))
     parser.add_argument("--resume", action="store_true", help="keep what --out holds, and do the rest")
+    parser.add_argument("--second", action="store_true", help="of ours: time a second trial on the same cache too")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--job", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -155,16 +157,31 @@ def _one_side(job: dict[str, Any], side: str) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         logits = _ours(run, tables) if side == "ours" else _trainer(run, tables, side, Path(folder))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        again = _second_trial(job, tables) if side == "ours" and job["second"] else {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     targets = [run.task.labels.index(row["label"]) for row in tables["test"]]
     right = [int(guess == target) for guess, target in zip(logits.argmax(-1).tolist(), targets, strict=True)]
-    return {"wall_s": wall, "cpu_s": cpu, "peak_mib": peak / 1024, "right": right}
+    return {"wall_s": wall, "cpu_s": cpu, "peak_mib": peak / 1024, "right": right, **again}
 
 
-def _recipe(job: dict[str, Any]) -> Any:
+def _second_trial(job: dict[str, Any], tables: dict[str, Any]) -> dict[str, float]:
+    """Train once more with another hyperparameter, in the same process and with the same cache."""
+    from weitiao.run import Run
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(_recipe(job, second=True), Path(folder), show=False)
+        run.task.learn(tables["train"])
+        wall, cpu = time.perf_counter(), time.process_time()
+        _ours(run, tables)
+        return {"second_wall_s": time.perf_counter() - wall, "second_cpu_s": time.process_time() - cpu}
+
+
+def _recipe(job: dict[str, Any], *, second: bool = False) -> Any:
     import weitiao
 
     settings, rate = METHODS[job["method"]]
+    if second:
+        settings, rate = (settings | {"C": [3.0]}, rate) if job["method"] == "head" else (settings, rate / 2)
     folder = Path(job["folder"])
     training = {"epochs": job["epochs"], "batch_size": job["batch_size"], "learning_rate": rate}
     training["head_learning_rate"] = rate  # the Trainer has one for all
@@ -198,6 +215,8 @@ def _encoded(run: Any, tables: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]
 
 def _ours(run: Any, tables: dict[str, Any]) -> Any:
     """Do what a run does between reading and reporting, but for the untuned model where nothing needs it."""
+    import numpy as np
+
     from weitiao.progress import Listeners
     from weitiao.run import Material
 
@@ -208,8 +227,9 @@ def _ours(run: Any, tables: dict[str, Any]) -> Any:
             untuned = run._build(pretrained, pooling, 0)
             states = run._read_untuned(untuned, pretrained, pooling, features)
         limit = run.recipe.model.max_length
-        material = Material(None, features, (), pretrained, tokenizer, limit, pooling, states)  # type: ignore[arg-type]
-        return run.train(material, 0).test_logits
+        data: Any = SimpleNamespace(tables=tables)
+        material = Material(data, features, (), pretrained, tokenizer, limit, pooling, states)
+        return np.stack(run.train(material, 0).said)
 
 
 def _trainer(run: Any, tables: dict[str, Any], side: str, folder: Path) -> Any:

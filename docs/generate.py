@@ -62,6 +62,7 @@ def recipe_page() -> str:
     parts.append(f"## `seed`\n\n{_upper(seed.description or '')}. Default `{seed.default}`.\n")
     for family, purpose in (
         ("metrics", "named in `evaluation.metrics` and `evaluation.main_metric`"),
+        ("baselines", "what a tuned model has to beat; those of the task, or named in `evaluation.baselines`"),
         ("formats", "files of tasks that are no plain table; found, or named in `data.read.format`"),
         ("checks", "what `weitiao check` and the start of every run look for; nothing has to be named"),
     ):

@@ -128,6 +128,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_for(tiny_model: Callable[..., Path]) -> Callable[[str], Path]:
+    """Return ``make(task)``: the tiny model that a task's tiny case is for."""
+
+    def make(task: str) -> Path:
+        from weitiao import plugins
+
+        cls = plugins.find("tasks", task)
+        return tiny_model(cls.tiny().get("family", "bert"), writer="likelihood" in cls.gives)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tiny_model: Callable[[str], Path]) -> Path:
     """Folder of a two-layer random BERT with its tokenizer."""
     return tiny_model("bert")

@@ -1,9 +1,10 @@
 """Tiny random models for tests: two layers, 32 wide, a vocabulary of about 200, made here, no downloads.
 
 ``make(family, folder)`` writes config, safetensors and tokenizer and returns the
-folder. The vocabulary has English words and letters and Chinese characters, so
-both languages are read without unknown tokens; a character that is not in
-`CHINESE` is unknown, as in a real English-only vocabulary.
+folder; with ``writer=True`` a model that writes. The vocabulary has English words
+and letters and Chinese characters, so both languages are read without unknown
+tokens; a character that is not in `CHINESE` is unknown, as in a real English-only
+vocabulary.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 FAMILIES = ("bert", "distilbert", "roberta", "deberta-v2", "modernbert", "albert", "llama", "gpt2")
 DECODERS = ("llama", "gpt2")
+WRITERS = ("llama", "gpt2", "qwen2", "gemma3_text")
+ENCODER_DECODERS = ("t5", "bart", "marian", "bert2bert")
 
 _ENGLISH = """
 the a an is was are be it i you we they this that not no yes and or but very so too my your our of in on at to
@@ -29,32 +32,42 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-，。！？"
 LENGTH = 64
 
 
-def make(family: str, folder: Path, *, labels: int | None = None, seed: int = 0) -> Path:
+def make(family: str, folder: Path, *, labels: int | None = None, writer: bool = False, seed: int = 0) -> Path:
     """Write a tiny random model of `family` into `folder` and return `folder`.
 
     Parameters
     ----------
     family
-        One of `FAMILIES`.
+        One of `FAMILIES`, `WRITERS` or `ENCODER_DECODERS`.
     folder
         Made if it is not there.
     labels
         With a classification head of so many labels; None writes the bare encoder.
+    writer
+        With a head that writes, as encoder-decoders have it always.
     seed
         Of the weights; the process's random state is left as it was.
     """
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _byte_pairs(family) if family in ("roberta", "gpt2", "llama") else _word_pieces()
-    config = _CONFIGS[family](len(tokenizer))
+    tokenizer = _byte_pairs(family) if family in _BYTE_PAIRS else _word_pieces()
+    # the tokenizer classes that some families bring add a padding token of their own
+    config = _CONFIGS[family](len(tokenizer) + (8 if family in ("qwen2", "gemma3_text") else 0))
     if labels:
         config.num_labels = labels
-    kind = AutoModelForSequenceClassification if labels else AutoModel
+    writes = AutoModelForSeq2SeqLM if family in ENCODER_DECODERS else AutoModelForCausalLM if writer else AutoModel
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = kind.from_config(config)
+        model: Any = (AutoModelForSequenceClassification if labels else writes).from_config(config)
+    if writer and family in WRITERS:
+        tokenizer.chat_template = _CHAT
     _save_quietly(model, folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -106,7 +119,8 @@ def _byte_pairs(family: str) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if family == "roberta" else ["<s>", "</s>"]
+    with_mask = family in ("roberta", *ENCODER_DECODERS)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if with_mask else ["<s>", "</s>"]
     trainer = trainers.BpeTrainer(
         vocab_size=360,
         special_tokens=special,
@@ -114,8 +128,13 @@ def _byte_pairs(family: str) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(WORDS), CHINESE], trainer)
-    if family == "roberta":
-        tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    if with_mask:
+        begins = "" if family in ("t5", "marian") else "<s> "
+        tokenizer.post_processor = (
+            processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+            if begins
+            else processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+        )
         extra = {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>", "cls_token": "<s>"}
         extra["sep_token"] = "</s>"
     else:
@@ -125,6 +144,13 @@ def _byte_pairs(family: str) -> Any:
         tokenizer_object=tokenizer, model_max_length=LENGTH, bos_token="<s>", eos_token="</s>", **extra
     )
 
+
+# A turn is "u: text</s>", so that what ends an assistant's turn is the end token.
+_CHAT = (
+    "{% for message in messages %}{{ message['role'][0] }}: "
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] }}</s>{% endgeneration %}"
+    "{% else %}{{ message['content'] }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}a: {% endif %}"
+)
 
 _SIZE = {
     "hidden_size": 32,
@@ -144,6 +170,30 @@ def _config(name: str, **settings: Any) -> Callable[[int], Any]:
     return build
 
 
+def _bert2bert(vocabulary: int) -> Any:
+    from transformers import BertConfig, EncoderDecoderConfig
+
+    reads = BertConfig(vocab_size=vocabulary, **_SIZE)
+    writes = BertConfig(vocab_size=vocabulary, is_decoder=True, add_cross_attention=True, **_SIZE)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(reads, writes)
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 2, 0, 3
+    return config
+
+
+_BYTE_PAIRS = ("roberta", "llama", "gpt2", "qwen2", "gemma3_text", "t5", "bart", "marian")
+_SEQUENCES = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": LENGTH,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+}
 _CONFIGS: dict[str, Callable[[int], Any]] = {
     "bert": _config("BertConfig", **_SIZE),
     "distilbert": _config(
@@ -182,4 +232,30 @@ _CONFIGS: dict[str, Callable[[int], Any]] = {
     "gpt2": _config(
         "GPT2Config", n_embd=32, n_layer=2, n_head=4, n_inner=64, n_positions=LENGTH, bos_token_id=0, eos_token_id=1
     ),
+    "qwen2": _config("Qwen2Config", **_SIZE, num_key_value_heads=2, bos_token_id=0, eos_token_id=1),
+    "gemma3_text": _config(
+        "Gemma3TextConfig",
+        **_SIZE,
+        num_key_value_heads=1,
+        head_dim=8,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention"],
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+    "t5": _config(
+        "T5Config",
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    ),
+    "bart": _config("BartConfig", **_SEQUENCES, decoder_start_token_id=2, forced_eos_token_id=2),
+    "marian": _config("MarianConfig", **_SEQUENCES, decoder_start_token_id=1, forced_eos_token_id=2),
+    "bert2bert": _bert2bert,
 }

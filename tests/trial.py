@@ -61,7 +61,9 @@ class Trial:
 
     def logits(self, model: nn.Module) -> np.ndarray:
         """What it says as numbers; of a classifier, logits ``(rows, classes)``."""
-        return np.stack([self.task.numbers(said) for said in self.said(model)]).astype(np.float32)
+        rows = [self.task.numbers(said) for said in self.said(model)]
+        even = len({len(row) for row in rows}) == 1
+        return (np.stack(rows) if even else np.concatenate(rows)).astype(np.float32)
 
     def decoded(self, model: nn.Module) -> list[Any]:
         return self.task.decode(self.said(model), self.rows, {})
@@ -74,11 +76,6 @@ class Trial:
 
     def targets(self) -> np.ndarray:
         return np.array([row["labels"] for row in self.features.inputs])
-
-
-def family(name: str) -> str:
-    """Return the family of tiny models that the tiny case of a task is for."""
-    return plugins.find("tasks", name).tiny().get("family", "bert")
 
 
 def trial(name: str, folder: Path, settings: Mapping[str, Any] | None = None, *, pooling: str | None = None) -> Trial:

@@ -225,7 +225,7 @@ class Bundle:
             saved, values = np.array(line["said"]), self.task.numbers(one)
             gap = float(np.abs(saved - values).max(initial=0.0)) if saved.shape == values.shape else float("inf")
             largest = max(largest, gap)
-            if not gap <= self.facts["tolerance"] or json.loads(json.dumps(answer)) != line["answer"]:
+            if not gap <= self.facts["tolerance"] or not _same(json.loads(json.dumps(answer)), line["answer"]):
                 off.append(i + 1)
         if off:
             versions = ", ".join(f"{name} {version}" for name, version in self.facts.get("versions", {}).items())
@@ -290,6 +290,17 @@ class Bundle:
         with whole_folder(target) as aside:
             shutil.copytree(self.folder, aside, dirs_exist_ok=True)
         return Bundle(target)
+
+
+def _same(answer: Any, saved: Any) -> bool:
+    """Whether two JSON values are the same but for what float32 makes of a number on another machine."""
+    if isinstance(answer, float) and isinstance(saved, int | float):
+        return abs(answer - saved) <= TOLERANCE * max(1.0, abs(saved))
+    if isinstance(answer, dict) and isinstance(saved, dict):
+        return answer.keys() == saved.keys() and all(_same(value, saved[key]) for key, value in answer.items())
+    if isinstance(answer, list) and isinstance(saved, list):
+        return len(answer) == len(saved) and all(map(_same, answer, saved))
+    return answer == saved
 
 
 def _ask(

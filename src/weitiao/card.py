@@ -11,18 +11,10 @@ from weitiao.recipe import Recipe
 __all__ = ["model_card"]
 
 _OPEN_STOCK = """```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer, {name}
 
-model = AutoModelForSequenceClassification.from_pretrained("model")
+model = {name}.from_pretrained("model")
 tokenizer = AutoTokenizer.from_pretrained("model")
-```"""
-_OPEN_POOLED = """The model reads the {pooling} of all token vectors, so it is a sentence-transformers model
-whose output is the logits:
-
-```python
-from sentence_transformers import SentenceTransformer
-
-logits = SentenceTransformer("model").encode(["..."])
 ```"""
 _OPEN_ADAPTER = """`adapter/` holds a PEFT adapter with its head, for the base model named above:
 
@@ -32,28 +24,24 @@ import weitiao
 model = weitiao.Bundle(".").model  # a PeftModel on the base model
 ```
 
-Without weitiao, where the base reads its `cls` or `last` token: `peft.PeftModel.from_pretrained(base, "adapter")` on
-`AutoModelForSequenceClassification.from_pretrained({base!r}, num_labels={count})`.
+Without weitiao: `peft.PeftModel.from_pretrained(model, "adapter")` on a `{name}` of the base model{labels}.
 
 With `method.merge: true` in the recipe, a bundle holds whole weights instead."""
 
 _LIMITS = "It knows the labels above and no others, and answers with them whatever it is given. "
 
 
-def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, *, part: str, pooled: bool) -> str:
+def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, model: Any) -> str:
     """Return the card as Markdown.
 
     Parameters
     ----------
     facts
         Those of ``bundle.json``.
-    part
-        ``"model"`` or ``"adapter"``.
-    pooled
-        Whether the model is a sentence-transformers one.
+    model
+        As it is saved.
     """
     rows = facts["rows"]
-    how = _OPEN_ADAPTER if part == "adapter" else _OPEN_POOLED if pooled else _OPEN_STOCK
     aside = "".join(f"\n- {count:,} set aside: {reason}" for reason, count in rows["set_aside"].items())
     scores = "\n".join(
         f"| {name} | {value:.3f} | [{low:.3f}, {high:.3f}] |" for name, (value, low, high) in facts["metrics"].items()
@@ -78,7 +66,7 @@ weitiao predict . "..."
 weitiao verify .
 ```
 
-{how.format(pooling=facts["base"]["pooling"], base=facts["base"]["name"], count=len(facts["labels"]))}
+{_how_to_open(model, len(facts["labels"]))}
 
 ## How good it is
 
@@ -101,3 +89,15 @@ On {rows["test"]:,} test rows, met once; intervals hold 95% of {report.resamples
 {_LIMITS if labels else ""}The numbers hold for rows like the test rows.
 `reference.jsonl` holds some of the test rows as they are: share the bundle as you would share them.
 """
+
+
+def _how_to_open(model: Any, labels: int) -> str:
+    """Say how the saved model opens without weitiao: classes of ours know, others are transformers' own."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    stock = next((c.__name__ for c in type(inner).__mro__ if c.__module__.startswith("transformers.")), "")
+    if inner is not model:
+        count = f" with {labels} labels" if labels else ""
+        return _OPEN_ADAPTER.format(
+            name=stock if not hasattr(inner, "how_to_open") else type(inner).__name__, labels=count
+        )
+    return inner.how_to_open if hasattr(inner, "how_to_open") else _OPEN_STOCK.format(name=stock)

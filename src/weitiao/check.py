@@ -52,8 +52,8 @@ def check_files(
         tables = {"all": tables["train"]}
     texts = chosen.text_fields(next(iter(tables.values())).column_names)
     tokenizer, max_length = _tokenizer(model)
-    data = CheckInput(tables, texts, chosen.label_field(), tokenizer, max_length)
-    return run_checks(data, found=chosen().findings(tables))
+    data = CheckInput(tables, texts, chosen.label_field(), tokenizer, None if chosen.reads_windows else max_length)
+    return run_checks(data, found=chosen().findings(tables, tokenizer))
 
 
 def _tokenizer(model: str | None) -> tuple[Any, int | None]:

@@ -69,6 +69,9 @@ class EvaluationSettings(Options):
 
     metrics: tuple[str, ...] | None = Field(default=None, min_length=1, description="null: those of the task")
     main_metric: str | None = Field(default=None, description="chooses the best weights; null: that of the task")
+    baselines: tuple[str, ...] | None = Field(
+        default=None, description="compared with, beside the model before tuning; null: those of the task"
+    )
     resamples: int = Field(default=1000, ge=100, description="of the bootstrap")
     slices: tuple[str, ...] = Field(default=(), description="columns whose values are reported apart")
     neighbors: int = Field(default=5, ge=1, description="labelled neighbors that the model before tuning may look at")
@@ -79,6 +82,13 @@ class EvaluationSettings(Options):
     def _known(cls, value: Any) -> Any:
         for name in [value] if isinstance(value, str) else value or ():
             find("metrics", name)
+        return value
+
+    @field_validator("baselines")
+    @classmethod
+    def _known_baselines(cls, value: Any) -> Any:
+        for name in value or ():
+            find("baselines", name)
         return value
 
 
@@ -111,6 +121,17 @@ class _Sections(Options):
                     f"{', '.join(idle)} has no effect with the method {self.method.name}, which is solved to its "
                     "optimum without steps or chance; leave it out"
                 )
+        task = find("tasks", self.task.name)
+        for name in (*(self.evaluation.metrics or ()), *filter(None, [self.evaluation.main_metric])):
+            needs = find("metrics", name).needs
+            if needs not in task.gives and not (needs == "names" and "labels" in task.gives):
+                given = " and ".join(task.gives)
+                raise ValueError(f"the metric {name} needs {needs}, and the task {self.task.name} gives {given}")
+        for name in self.evaluation.baselines or ():
+            if not set(find("baselines", name).fits) & set(task.gives):
+                raise ValueError(f"the baseline {name} cannot answer what the task {self.task.name} asks")
+        if self.evaluation.neighbors != EvaluationSettings().neighbors and not task.pooled:
+            raise ValueError(f"evaluation.neighbors has no effect: nothing looks for any in the task {self.task.name}")
         twice = [m.name for i, m in enumerate(self.regularizers) if m.name in [o.name for o in self.regularizers[:i]]]
         if twice:
             raise ValueError(f"regularizers names {twice[0]} twice")
@@ -285,10 +306,11 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     method = values["method"]
     training = values.get("training") or {}
     if isinstance(method, Member) and isinstance(training, dict):
-        own = find("methods", method.name)
-        for rate in ("learning_rate", "head_learning_rate"):
-            if training.get(rate) is None:
-                training = {**training, rate: getattr(own, rate)}
+        own, task = find("methods", method.name), values.get("task")
+        rates = {"learning_rate": own.learning_rate}
+        if not isinstance(task, Member) or find("tasks", task.name).has_new_head:
+            rates["head_learning_rate"] = own.head_learning_rate
+        training = {**training, **{rate: value for rate, value in rates.items() if training.get(rate) is None}}
         values["training"] = training
     return values, problems
 

@@ -54,7 +54,6 @@ from weitiao.models import parts
 from weitiao.models.find import Pretrained, find
 from weitiao.models.frozen import FrozenLayers
 from weitiao.models.load import load_tokenizer
-from weitiao.models.pooled import SentenceClassifier
 from weitiao.models.seq2seq import open_translator
 from weitiao.plugins import find as find_member
 from weitiao.progress import Listeners
@@ -65,6 +64,7 @@ from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
 from weitiao.training.devices import precision
 from weitiao.training.estimate import estimate
+from weitiao.training.hook import why_not
 from weitiao.training.loop import Loop, Outside
 from weitiao.training.position import Position
 from weitiao.training.prefix import Reader, States, plan, probe, probe_rows
@@ -176,8 +176,7 @@ class Run:
         material = self.prepare(data)
         self.processes.on_main(lambda: self._remember(data, material.pretrained))
         if self.processes.count > 1:
-            values = [np.ravel(value) for row in material.features["train"].inputs for value in row.values()]
-            rows = Store.key(rows=np.concatenate(values))
+            rows = Store.key(rows=np.concatenate([row["input_ids"] for row in material.features["train"].inputs]))
             self.processes.agree((rows, data.fingerprints, material.pretrained.content_hash), "the rows or the models")
         best, scores = None, []
         for number in range(self.recipe.training.seeds):
@@ -225,8 +224,9 @@ class Run:
             )
         max_length = chosen.max_length or pretrained.max_length
         with self.tell.phase("checking"):
-            told = CheckInput(data.tables, self._text_fields(data), self.task.label_field(), tokenizer, max_length)
-            found = self.task.findings(data.tables)
+            most = None if self.task.reads_windows else max_length
+            told = CheckInput(data.tables, self._text_fields(data), self.task.label_field(), tokenizer, most)
+            found = self.task.findings(data.tables, tokenizer)
             findings = run_checks(told, found=found).findings if self.processes.main else []  # nobody reads others'
         pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
         tables = dict(data.tables)
@@ -350,13 +350,13 @@ class Run:
             )
         for name, value in (("pooling", self.recipe.model.pooling != "auto"), ("dropout", self.recipe.model.dropout)):
             if value and not self.task.pooled:
-                raise RecipeError(f"model.{name} has no effect: {self.recipe.task.name} has no head that pools.")
+                raise RecipeError(f"model.{name} cannot be chosen for the task {self.recipe.task.name}.")
         if reason := self.method.suits(model):
             raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
         if self.method.trains == "gradient":
             precision(self.recipe.training.precision)
         for member in self.recipe.regularizers:
-            if reason := member.make("regularizers").suits(model, self.task):
+            if reason := why_not(member.make("regularizers"), model, self.task):
                 raise RecipeError(f"the regularizer {member.name} would have no effect: {reason}.")
 
     def _by_gradient(
@@ -398,9 +398,7 @@ class Run:
         texts = self._text_fields(data)
         with self.tell.phase("comparing"):
             answers = self.task.answer(best.said, rows, best.calibration)
-            rivals = contenders(self._told(material, texts))
-            temperature = best.calibration.get("temperature")
-            plain = {key: value for key, value in best.calibration.items() if key != "temperature"}
+            rivals = contenders(self._told(material, texts), evaluation.baselines)
             told = ReportInput(
                 title=f"{self.recipe.method.name}: {', '.join(source.file for source in data.sources)}",
                 table=data.splits.test,
@@ -412,7 +410,7 @@ class Run:
                 main_metric=self.main_metric,
                 counts=Counts(data.rows_in, {k: len(t) for k, t in data.tables.items()}, data.reasons),
                 before=BEFORE if any(rival.key == BEFORE for rival in rivals) else None,
-                temperature=temperature and Temperature(temperature, self.task.answer(best.said, rows, plain)) or None,
+                temperature=self._temperature(best, rows),
                 training=self._account(material, best),
                 seeds_scores=scores if len(scores) > 1 else (),
                 findings=[*material.findings, *best.findings],
@@ -424,6 +422,12 @@ class Run:
             report = build_report(told)
         self.tell({"event": "tested", "line": report.line, "headline": report.headline})
         return report
+
+    def _temperature(self, best: Trained, rows: Rows) -> Temperature | None:
+        """Return the temperature of the confidences with what they would be without it, where the task has one."""
+        plain = dict(best.calibration)
+        temperature = plain.pop("temperature", None)
+        return None if temperature is None else Temperature(temperature, self.task.answer(best.said, rows, plain))
 
     def _told(self, material: Material, texts: tuple[str, ...]) -> Told:
         """Return what baselines may look at; rows that augmentation made come after the others, and help none."""
@@ -443,6 +447,7 @@ class Run:
         """Step 7, first half: write the bundle."""
         data, test = material.data, material.data.splits.test
         chosen = sorted(range(len(test)), key=lambda i: test.ids[i])[:_REFERENCE_ROWS]
+        names = self.task.request_fields(test.column_names)
         facts = {
             "base": {
                 "name": material.pretrained.name,
@@ -457,8 +462,8 @@ class Run:
             "lineage": [],
             "versions": _versions(),
         }
-        pooled = isinstance(best.model, SentenceClassifier)
-        card = model_card(self.recipe, facts, report, part=self.method.part, pooled=pooled)
+        model = best.model if self.method.part == "adapter" else self.method.whole(best.model)
+        card = model_card(self.recipe, facts, report, model)
         contents = Contents(
             recipe=self.recipe,
             task=self.task,
@@ -468,7 +473,7 @@ class Run:
             max_length=material.max_length,
             calibration=best.calibration,
             facts=facts,
-            reference=[{name: test[i][name] for name in self.task.request_fields(test.column_names)} for i in chosen],
+            reference=[self.task.portable({name: test[i][name] for name in names}) for i in chosen],
             extra={
                 "report.json": report.write_json,
                 "report.html": report.write_html,

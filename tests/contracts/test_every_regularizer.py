@@ -18,7 +18,7 @@ from trial import Trial, cases, check_introduction, check_variants, make, train,
 from weitiao import plugins
 from weitiao.errors import RecipeError
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.hook import SEAMS, Hook
+from weitiao.training.hook import SEAMS, Hook, why_not
 from weitiao.training.loop import Loop, Outside
 
 NAMES = plugins.names("regularizers")
@@ -251,8 +251,11 @@ def test_runs_with_every_other(one: str, other: str, at: Trial) -> None:
 
 @every_regularizer
 @pytest.mark.parametrize("task", plugins.names("tasks"))
-def test_works_with_every_task(name: str, task: str, tiny_bert: Path) -> None:
-    at, hook = trial(task, tiny_bert), make("regularizers", name)
+def test_works_with_every_task_or_says_why_not(name: str, task: str, tiny_for: Any) -> None:
+    at, hook = trial(task, tiny_for(task)), make("regularizers", name)
     model = at.build().requires_grad_(True)
-    assert hook.suits(model, at.task) is None
-    assert np.isfinite(train(model, at, hooks=[hook], epochs=2).position.loss)
+    if reason := why_not(hook, model, at.task):
+        assert len(reason.split()) > 3, "not a sentence"
+        assert task != TASK
+        return
+    assert np.isfinite(train(model, at, hooks=[hook], epochs=1).position.loss)

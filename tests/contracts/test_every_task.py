@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from trial import cases, check_introduction, check_variants, family, make, request, train, trial, without_dropout
+from trial import cases, check_introduction, check_variants, make, request, train, trial, without_dropout
 from weitiao import plugins
 from weitiao.data.fields import map_fields
 from weitiao.data.table import Table
@@ -28,9 +28,9 @@ every_case = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def folder(name: str, tiny_model: Any) -> Path:
+def folder(name: str, tiny_for: Any) -> Path:
     """The tiny model that a task's tiny case is for."""
-    return tiny_model(family(name), writer="likelihood" in plugins.find("tasks", name).gives)
+    return tiny_for(name)
 
 
 def has_labels(name: str) -> bool:

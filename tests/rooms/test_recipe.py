@@ -115,7 +115,7 @@ IDLE = [
     ({"method": "head", "regularizers": ["r_drop"]}, "regularizers has no effect with the method head"),
     ({"data": {"train": "a", "dev": "b", "split_column": "s"}}, "split_column has no effect when dev or test is given"),
     ({"data": {"train": "a", "dev": "b", "test": "c", "split": {"dev": 0.3}}}, "split has no effect when dev and test"),
-    ({"data": {"train": "a", "split": {"time": "t"}}}, "time has no effect with by: stratified"),
+    ({"data": {"train": "a", "split": {"time": "t"}}}, "time has no effect with by: auto"),
     ({"data": {"train": "a", "split": {"by": "time"}}}, "by: time needs the column of dates"),
     ({"data": {"train": "a", "split": {"dev": 0.5, "test": 0.5}}}, "leave no rows for training"),
     ({"task": {"name": "classification", "gamma": 3.0}}, "gamma has no effect unless loss is focal"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 from weitiao.data.words import HAN
 
@@ -38,7 +39,7 @@ def sentences(text: str) -> list[str]:
     ['It rose by 3.5 points.', '今天下雨。', '出门带伞！']
     """
     edges = [0, *(m.end() for m in _END.finditer(text)), len(text)]
-    found = (text[a:b].strip() for a, b in zip(edges, edges[1:], strict=False))
+    found = (text[a:b].strip() for a, b in pairwise(edges))
     return [sentence for sentence in found if sentence]
 
 

@@ -6,8 +6,8 @@ Where a unit goes follows from the seed and a hash of its rows, not from their o
 - the same rows in any order, with the same seed, give the same split;
 - with ``random``, a unit's place depends on nothing but itself, so added rows move no old row (unless
   an added row joins two units into one);
-- with ``stratified``, units of a class are dealt in the order of their hashes, so an added row moves at
-  most the few old units of its class that stand at the boundaries between the splits;
+- with ``stratified`` (and ``auto``, where there is a label), units of a class are dealt in the order of their hashes,
+  so an added row moves at most the few old units of its class that stand at the boundaries between the splits;
 - with ``time``, the boundaries are dates, and move as the newest rows do.
 """
 
@@ -39,8 +39,10 @@ class SplitSettings(Options):
 
     dev: float = Field(default=0.1, gt=0, lt=1, description="share of the rows that choose the checkpoint (0-1)")
     test: float = Field(default=0.2, gt=0, lt=1, description="share of the rows that are met once, at the end (0-1)")
-    by: Literal["stratified", "random", "time"] = Field(
-        default="stratified", description="keep class shares; or by chance alone; or the oldest for training"
+    by: Literal["auto", "stratified", "random", "time"] = Field(
+        default="auto",
+        description="stratified: keep class shares; random: by chance alone; time: the oldest for training; auto: keep "
+        "class shares where there is a label, with classes that are too small for it left in train",
     )
     group: str | None = Field(default=None, description="a column no value of which may be in two splits")
     time: str | None = Field(default=None, description="the column of dates, for by: time")
@@ -219,10 +221,10 @@ def _cut(
         where = by_time(table, units, shares, str(settings.time))
     elif settings.by == "random" or label is None:
         if settings.by == "stratified":
-            raise DataError("there is no label to stratify by.", fix="Set by: random, or by: time with a column.")
+            raise DataError("there is no label to stratify by.", fix="Leave split.by out.")
         where = by_chance(units, shares)
     else:
-        where = stratified(table, units, shares, label)
+        where = stratified(table, units, shares, label, strict=settings.by == "stratified")
     parts: dict[str, list[int]] = {name: [] for name in ("train", *shares)}
     for unit, name in zip(units, where, strict=True):
         parts[name] += unit.rows

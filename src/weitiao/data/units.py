@@ -85,8 +85,13 @@ def _slot(position: float, shares: Mapping[str, float]) -> str:
     return "train"
 
 
-def stratified(table: Table, units: Sequence[Unit], shares: Mapping[str, float], label: str) -> list[str]:
-    """Deal the units of each class, in the order of their hashes, until each split has its share of rows."""
+def stratified(
+    table: Table, units: Sequence[Unit], shares: Mapping[str, float], label: str, *, strict: bool = True
+) -> list[str]:
+    """Deal the units of each class, in the order of their hashes, until each split has its share of rows.
+
+    A class that has too few of them for every split is an error, or, not `strict`, stays in train whole.
+    """
     labels = table.column(label)
     classes: dict[Any, list[int]] = defaultdict(list)
     for u, unit in enumerate(units):
@@ -96,7 +101,7 @@ def stratified(table: Table, units: Sequence[Unit], shares: Mapping[str, float],
     needed = len(shares) + 1
     small = {value: len(own) for value, own in classes.items() if len(own) < needed}
     small |= dict.fromkeys(set(labels) - set(classes), 0)
-    if small:
+    if small and strict:
         shown = ", ".join(f"{value!r} ({n})" for value, n in sorted(small.items(), key=lambda x: (x[1], str(x[0])))[:8])
         raise DataError(
             f"{len(small)} classes have too few different rows for {needed} splits: {shown}.",
@@ -104,7 +109,7 @@ def stratified(table: Table, units: Sequence[Unit], shares: Mapping[str, float],
             "classes, or set by: random.",
         )
     where = ["train"] * len(units)
-    for own in classes.values():
+    for own in (own for own in classes.values() if len(own) >= needed):
         own.sort(key=lambda u: units[u].key)
         total = sum(len(units[u].rows) for u in own)
         left = list(own)

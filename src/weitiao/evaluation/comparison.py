@@ -141,7 +141,7 @@ def interval_of(
     tail = (1 - confidence) / 2
     low, high = (float(q) for q in np.quantile(draws, [tail, 1 - tail]))
     low, high = min(low, value), max(high, value)
-    if ends is not None and low == high and value in ends:
+    if ends is not None and np.isfinite(ends).all() and low == high and value in ends:
         unseen = (ends[1] - ends[0]) * (1 - tail ** (1 / n))
         low, high = (value - unseen, value) if value == ends[1] else (value, value + unseen)
     return Interval(value, low, high, n, confidence)

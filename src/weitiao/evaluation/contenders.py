@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from weitiao.evaluation.baselines.base import Told
 from weitiao.evaluation.report import Contender
 from weitiao.plugins import find
@@ -11,10 +13,17 @@ __all__ = ["BEFORE", "contenders"]
 BEFORE = "before"  # key of the model before tuning
 
 
-def contenders(told: Told) -> list[Contender]:
-    """Return the answers of the task's baselines to the test rows, the model before tuning first."""
+def contenders(told: Told, others: Sequence[str] | None = None) -> list[Contender]:
+    """Return the answers of baselines to the test rows, the model before tuning first.
+
+    Parameters
+    ----------
+    others
+        Compared with beside it; those of the task when left out.
+    """
+    before, *usual = told.task.baselines
     found = []
-    for i, name in enumerate(told.task.baselines):
+    for i, name in enumerate((before, *(usual if others is None else others))):
         baseline = find("baselines", name)()
         if (answered := baseline.answer(told)) is not None:
             answers, note = answered

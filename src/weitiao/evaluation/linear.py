@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_unspaced", "majority", "tfidf"]
+__all__ = ["is_unspaced", "majority", "ngrams", "tfidf"]
 
 # scripts written without spaces between words (and Korean, whose words carry their particles with them):
 # Thai to Khmer, kana, CJK ideographs with extensions, Hangul
@@ -78,7 +78,7 @@ def tfidf(
         chosen = np.sort(np.random.default_rng(seed).choice(len(targets), most_rows, replace=False))
         train_texts, targets = [train_texts[i] for i in chosen], targets[chosen]
     seen = np.unique(targets)
-    blocks = _features(train_texts, test_texts) if len(seen) > 1 and len(test_texts) else None
+    blocks = ngrams(train_texts, test_texts) if len(seen) > 1 and len(test_texts) else None
     if blocks is None:
         return majority(targets, len(test_texts), classes)
     from sklearn.linear_model import LogisticRegression
@@ -89,7 +89,7 @@ def tfidf(
     return probabilities
 
 
-def _features(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> tuple[Any, Any] | None:
+def ngrams(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> tuple[Any, Any] | None:
     """Return sparse features of train and test, one block a text field; ``None`` where no text has any."""
     from scipy.sparse import hstack
 

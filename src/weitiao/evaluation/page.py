@@ -60,9 +60,7 @@ def _context(report: Report) -> dict[str, Any]:
         "outcome": first.outcome if first else "unclear",
         "badge": _BADGES[first.outcome] if first else ("Measured", "已测量"),
         "first": first,
-        "before": next(
-            (s for s in report.standings if s.key == report.before and report.main_metric in s.scores), None
-        ),
+        "before": next((s for s in measured if s.key == report.before), None),
         "forest": Markup(_forest(report)),
         "panels": panels,
         "calibration": Markup(report.calibration.to_html()) if report.calibration else None,

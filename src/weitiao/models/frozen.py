@@ -136,7 +136,9 @@ class FrozenLayers:
             self._current = kwargs.pop(STATES, None)
             return args, kwargs
 
-        taking = self.model.register_forward_pre_hook(receive, with_kwargs=True, prepend=True)
+        # on the model inside peft's wrapper: what generates text calls that one
+        inner = parts.unwrap(self.model)
+        taking = inner.register_forward_pre_hook(receive, with_kwargs=True, prepend=True)
         before = [vars(block).get("forward") for block in self.blocks]
         for i, block in enumerate(self.blocks):
             block.forward = self._stand_in(i, block.forward)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +24,6 @@ from weitiao.models.quiet import quiet
 from weitiao.randomness import torch_seed
 
 __all__ = [
-    "Problem",
     "load_encoder",
     "load_sequence_classifier",
     "load_tokenizer",
@@ -34,8 +33,6 @@ __all__ = [
     "save",
     "save_tokenizer",
 ]
-
-Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 _SAFE: dict[str, Any] = {"trust_remote_code": False}
 _WEIGHTS: dict[str, Any] = {**_SAFE, "dtype": torch.float32, "use_safetensors": True}
@@ -76,7 +73,7 @@ def load_sequence_classifier(
     pooling: str,
     seed: int,
     dropout: float | None = None,
-    problem: Problem = "single_label_classification",
+    problem: str = "single_label_classification",
 ) -> nn.Module:
     """Return the model with a head for `labels`: one output each.
 
@@ -93,7 +90,8 @@ def load_sequence_classifier(
     dropout
         Of the head, 0 to 1; None keeps what the config says.
     problem
-        What the outputs mean; other tools read it from the config, and take a softmax, sigmoids or plain numbers.
+        What the outputs mean, as transformers calls it in ``problem_type``: other tools read it from the config, and
+        take a softmax, sigmoids or plain numbers.
 
     Returns
     -------
@@ -114,8 +112,7 @@ def load_sequence_classifier(
             f"{pretrained.name} is an encoder-decoder ({config.model_type}), made to write text, not to classify it.",
             fix="Name an encoder (such as bert-base-chinese) or a decoder.",
         )
-    learned_for = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
-    same_head = _label_names(config) == list(labels) and learned_for == problem
+    same_head = _label_names(config) == list(labels) and config.problem_type in (None, problem)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = problem

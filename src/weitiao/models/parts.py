@@ -172,6 +172,8 @@ def head_modules(model: nn.Module) -> list[str]:
     of the backbone of which every parameter is new (a pooler the checkpoint lacks).
     """
     inner, body = unwrap(model), backbone(model)
+    if getattr(inner, "head_is_pretrained", False):  # a writer's head is a part of the backbone
+        return []
     names = [n for n, child in inner.named_children() if child is not body and any(True for _ in child.parameters())]
     fresh = new_parameters(model)
     known = {id(p) for n, p in inner.named_parameters() if _plain(n) not in fresh}

@@ -42,6 +42,14 @@ class SentenceClassifier(nn.Module):
     """
 
     base_model_prefix = "encoder"
+    how_to_open = """The model reads a vector made of all tokens, so it is a sentence-transformers model whose output
+is the logits:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+logits = SentenceTransformer("model").encode(["..."])
+```"""
 
     def __init__(self, encoder: PreTrainedModel, *, pooling: str = "mean", dropout: float = 0.0) -> None:
         super().__init__()

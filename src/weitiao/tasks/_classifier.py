@@ -68,6 +68,7 @@ class Classifier(Task):
 
     fields: ClassVar[tuple[Field, ...]] = (TEXT, TEXT_PAIR, LABEL)
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "mcc", "log_loss")
+    one_item_a_row: ClassVar[bool] = True
     main_metric: ClassVar[str] = "accuracy"
     gives: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
     baselines: ClassVar[tuple[str, ...]] = ("nearest", "label_names", "tfidf", "majority")

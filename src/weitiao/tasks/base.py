@@ -150,14 +150,24 @@ class Task:
     pooled
         Whether the head reads one pooled vector a row: then the head alone can be solved for, pooling be chosen, and
         neighbors be found.
+    has_new_head
+        Whether its model has weights to learn from nothing; a head that was pretrained has no rate of its own.
     selects_by
         What chooses the best weights: the main metric on dev, or (where answering takes long) the loss on dev.
     classes_are_targets
         Whether `targets` are class indices; regularizers that need them are refused otherwise.
+    one_item_a_row
+        Whether each row is one item of the loss and one vector for the head; regularizers that join rows are refused
+        otherwise.
+    reads_windows
+        Whether a long row is read in windows, so that nothing of it is cut off.
     one_sequence
         Whether an input is one sequence through the layers, so that what frozen layers say of it can be kept.
     augments
         Whether a training text may be written again; not if labels are places in it.
+    couples_rows
+        Whether the loss of a row depends on the rows beside it in a forward pass, so that a step can be cut into
+        neither micro-batches nor shares of several processes; both are refused.
     """
 
     class Settings(Options):
@@ -171,10 +181,14 @@ class Task:
     baselines: ClassVar[tuple[str, ...]] = ("untuned",)
     formats: ClassVar[tuple[str, ...]] = ()
     pooled: ClassVar[bool] = False
+    has_new_head: ClassVar[bool] = True
     selects_by: ClassVar[Literal["metric", "loss"]] = "metric"
     classes_are_targets: ClassVar[bool] = True
+    one_item_a_row: ClassVar[bool] = False
+    reads_windows: ClassVar[bool] = False
     one_sequence: ClassVar[bool] = True
     augments: ClassVar[bool] = True
+    couples_rows: ClassVar[bool] = False
 
     def __init__(self, settings: Options | None = None, state: Mapping[str, Any] | None = None) -> None:
         self.settings = settings or self.Settings()
@@ -221,9 +235,23 @@ class Task:
         """Return the rows of `table` that cannot be learnt from or measured, index to reason."""
         return {}
 
-    def findings(self, tables: Mapping[str, Table]) -> Iterator[Finding]:
-        """Say what is wrong with rows of this task, beyond what holds for any rows; split to its rows."""
+    def findings(
+        self, tables: Mapping[str, Table], tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> Iterator[Finding]:
+        """Say what is wrong with rows of this task, beyond what holds for any rows.
+
+        Parameters
+        ----------
+        tables
+            Split to its rows; only ``all`` where nothing was split.
+        tokenizer
+            Of the chosen model; ``None`` when no model was chosen.
+        """
         yield from ()
+
+    def portable(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row that needs no file beside it, for a bundle to keep."""
+        return dict(row)
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, Any]]:
         """Turn rows into model inputs; the same function encodes training rows and served requests.

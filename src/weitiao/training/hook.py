@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from weitiao.tasks.base import Task
     from weitiao.training.loop import Loop
 
-__all__ = ["SEAMS", "Hook"]
+__all__ = ["SEAMS", "Hook", "why_not"]
 
 SEAMS = (
     "begin",
@@ -67,6 +67,11 @@ class Hook:
         It works on token vectors or on layers that a frozen prefix would skip; then nothing is skipped.
     drops_frozen
         Frozen layers have dropout too, which they otherwise have not.
+    needs_classes
+        It reads a task's logits as those of classes, one of them the target; a task whose targets are something else
+        is refused.
+    needs_row_items
+        It joins or compares rows with their targets, one a row; a task with other items is refused.
     """
 
     class Settings(Options):
@@ -76,6 +81,8 @@ class Hook:
     couples_rows: ClassVar[bool] = False
     changes_frozen: ClassVar[bool] = False
     drops_frozen: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+    needs_row_items: ClassVar[bool] = False
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:
@@ -132,3 +139,12 @@ class Hook:
         that train to other weights and together name every setting; idle ones would do nothing, and are refused.
         """
         return {"settings": {}, "variants": [], "idle": []}
+
+
+def why_not(hook: Hook, model: nn.Module, task: Task) -> str | None:
+    """Return ``None`` if a hook does something on this model and for this task, or a sentence that says why not."""
+    if hook.needs_classes and not task.classes_are_targets:
+        return "it compares probabilities of classes, and the targets of this task are no classes"
+    if hook.needs_row_items and not task.one_item_a_row:
+        return "it needs one vector and one target a row, and a row of this task has others"
+    return hook.suits(model, task)

@@ -271,10 +271,10 @@ class Loop:
 
     def _halve(self, micro: int, error: Exception) -> None:
         """Go on with micro-batches of half the rows: the rows of a step, their order and its result stay."""
-        couples = [hook.name for hook in self.hooks if hook.couples_rows]
+        couples = self._coupling()
         several = self.accelerator.num_processes > 1
         if micro == 1 or couples or several:
-            why = f"{couples[0]} needs the rows of a step together" if couples else "a single row does not fit"
+            why = f"{couples} needs the rows of a step together" if couples else "a single row does not fit"
             why = "with several processes it cannot be halved on the way" if several else why
             raise TrainingError(
                 f"memory ran out at step {self.position.step + 1} with {micro} rows a forward pass, and {why}.",
@@ -404,15 +404,20 @@ class Loop:
         torch.manual_seed(derive_seed(self.seed, "dropout", *([rank, step] if rank else [])))
 
     def _refuse_to_cut(self, settings: TrainingSettings) -> None:
-        for hook in self.hooks:
-            most = settings.batch_tokens or settings.batch_size  # a token is at least a row's share of a step
-            cut_up = settings.micro_batch_size and settings.micro_batch_size < most
-            if hook.couples_rows and (cut_up or self.accelerator.num_processes > 1):
-                raise RecipeError(
-                    f"the regularizer {hook.name} compares the rows of a step with each other, so a step cannot be "
-                    f"{'cut into micro-batches' if cut_up else 'shared by several processes'}.",
-                    fix="Leave training.micro_batch_size out." if cut_up else "Run it in one process.",
-                )
+        most = settings.batch_tokens or settings.batch_size  # a token is at least a row's share of a step
+        cut_up = settings.micro_batch_size and settings.micro_batch_size < most
+        if (what := self._coupling()) and (cut_up or self.accelerator.num_processes > 1):
+            raise RecipeError(
+                f"{what} compares the rows of a step with each other, so a step cannot be "
+                f"{'cut into micro-batches' if cut_up else 'shared by several processes'}.",
+                fix="Leave training.micro_batch_size out." if cut_up else "Run it in one process.",
+            )
+
+    def _coupling(self) -> str | None:
+        """Return what compares the rows of a step with each other, or ``None``."""
+        if self.task.couples_rows:
+            return f"the loss of {self.task.name}"
+        return next((f"the regularizer {hook.name}" for hook in self.hooks if hook.couples_rows), None)
 
     def _frozen_modules(self) -> list[nn.Module]:
         """Return what runs below all that trains: without dropout, it says the same of a row in every epoch."""

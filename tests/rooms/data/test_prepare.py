@@ -10,6 +10,7 @@ import pytest
 
 import made
 from weitiao.data.prepare import DataSettings, Prepared, prepare
+from weitiao.data.split import SplitSettings
 from weitiao.data.table import Table
 from weitiao.errors import DataError
 from weitiao.tasks.classification import Classification
@@ -47,11 +48,15 @@ def test_training_rows_that_are_all_refused_are_said_to_be(tmp_path):
 
 
 def test_a_stray_label_is_set_aside_before_the_split(tmp_path):
-    """One row cannot be in three splits; as it is not used at all, that is nothing to complain of."""
+    """One row cannot be in three splits: it stays in train, is refused, or is not used at all."""
     stray = {"text": "唯一的一条不同的话", "label": "positve"}
     train = written(tmp_path / "a.jsonl", [*made.rows(60), stray])
     with pytest.raises(DataError, match=r"too few different rows for 3 splits: 'positve' \(1\)"):
-        usable(Classification(Classification.Settings()), train=train)
+        usable(Classification(Classification.Settings()), train=train, split=SplitSettings(by="stratified"))
+    usual = usable(Classification(Classification.Settings()), train=train)
+    assert {name: "positve" in table.column("label") for name, table in usual.tables.items()} == {
+        "train": True, "dev": False, "test": False
+    }  # fmt: skip
     task = Classification(Classification.Settings(labels=["positive", "negative"], class_weights="balanced"))
     data = usable(task, train=train)
     assert [str(row.place) for row in data.set_aside] == ["a.jsonl:61"]

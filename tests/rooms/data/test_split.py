@@ -136,13 +136,15 @@ def test_settings_that_make_no_sense_are_refused():
 def test_what_cannot_be_cut_is_said():
     small = [*rows(30), {"text": "唯一的一条不同的话", "label": "孤"}]
     with pytest.raises(DataError, match=r"1 classes have too few different rows for 3 splits: '孤' \(1\)"):
-        split(Table.from_rows(small), SplitSettings(), **CUT)
+        split(Table.from_rows(small), SplitSettings(by="stratified"), **CUT)
+    assert "孤" in split(Table.from_rows(small), SplitSettings(), **CUT).train.column("label")
     with pytest.raises(DataError, match="2 rows make 2 units"):
         split(Table.from_rows(rows(2)), SplitSettings(), **CUT)
     with pytest.raises(DataError, match=r"no column 'custmer' .set as group.. Did you mean 'customer'"):
         split(Table.from_rows(rows(30)), SplitSettings(group="custmer"), **CUT)
     with pytest.raises(DataError, match="no label to stratify by"):
-        split(Table.from_rows(rows(30)), SplitSettings(), **{**CUT, "label": None})
+        split(Table.from_rows(rows(30)), SplitSettings(by="stratified"), **{**CUT, "label": None})
+    assert len(split(Table.from_rows(rows(30)), SplitSettings(), **{**CUT, "label": None}).test)
     with pytest.raises(DataError, match="would have no rows"):
         split(Table.from_rows(rows(3)), SplitSettings(by="random", dev=0.01, test=0.01), **CUT)
 

@@ -11,7 +11,7 @@ Source: Szegedy et al., Rethinking the Inception Architecture for Computer Visio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -34,6 +34,7 @@ class LabelSmoothing(Hook):
 
         strength: float = Field(0.1, gt=0, lt=1, description="share of a target's weight that goes to all classes")
 
+    needs_classes: ClassVar[bool] = True
     settings: Settings
 
     def loss(self, loop: Loop, batch: dict[str, torch.Tensor], outputs: Any) -> torch.Tensor:

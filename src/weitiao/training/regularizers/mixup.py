@@ -51,6 +51,7 @@ class Mixup(Hook):
 
     couples_rows: ClassVar[bool] = True
     changes_frozen: ClassVar[bool] = True
+    needs_row_items: ClassVar[bool] = True
     settings: Settings
 
     def __init__(self, settings: Options | None = None) -> None:

@@ -12,7 +12,7 @@ Differs: the task's own loss is taken under the first mask only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ class RDrop(Hook):
 
         strength: float = Field(1.0, gt=0, description="weight of the extra term; the paper uses 1 to 5")
 
+    needs_classes: ClassVar[bool] = True
     settings: Settings
 
     def suits(self, model: nn.Module, task: Task) -> str | None:

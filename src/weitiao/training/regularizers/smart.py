@@ -18,7 +18,7 @@ from so near drown in the rounding of float32; both predictions are under the sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,7 @@ class Smart(OnTokenVectors):
                 )
             return self
 
+    needs_classes: ClassVar[bool] = True
     settings: Settings
 
     def loss(self, loop: Loop, batch: dict[str, torch.Tensor], outputs: Any) -> torch.Tensor:

@@ -43,6 +43,8 @@ class SupervisedContrastive(Hook):
         temperature: float = Field(0.3, gt=0, description="smaller: the nearest rows of other classes count more")
 
     couples_rows: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = True
+    needs_row_items: ClassVar[bool] = True
     settings: Settings
 
     def suits(self, model: nn.Module, task: Task) -> str | None:
