@@ -52,7 +52,7 @@ def check_files(
         tables = {"all": tables["train"]}
     texts = chosen.text_fields(next(iter(tables.values())).column_names)
     tokenizer, max_length = _tokenizer(model)
-    data = CheckInput(tables, texts, chosen.label_field(), tokenizer, None if chosen.reads_windows else max_length)
+    data = CheckInput(tables, texts, chosen.label_field(), tokenizer, None if chosen.cuts_by_itself else max_length)
     return run_checks(data, found=chosen().findings(tables, tokenizer))
 
 

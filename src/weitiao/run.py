@@ -59,7 +59,7 @@ from weitiao.plugins import find as find_member
 from weitiao.progress import Listeners
 from weitiao.randomness import derive_seed
 from weitiao.recipe import Recipe
-from weitiao.tasks.base import Features, Rows
+from weitiao.tasks.base import Features, Rows, cut_off
 from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
 from weitiao.training.devices import precision
@@ -224,7 +224,7 @@ class Run:
             )
         max_length = chosen.max_length or pretrained.max_length
         with self.tell.phase("checking"):
-            most = None if self.task.reads_windows else max_length
+            most = None if self.task.cuts_by_itself else max_length
             told = CheckInput(data.tables, self._text_fields(data), self.task.label_field(), tokenizer, most)
             found = self.task.findings(data.tables, tokenizer)
             findings = run_checks(told, found=found).findings if self.processes.main else []  # nobody reads others'
@@ -234,12 +234,14 @@ class Run:
             vectors = lambda: parts.token_vectors(self._build(pretrained, pooling, 0))  # noqa: E731
             tables["train"], found = self._augment(data, Context(tokenizer, vectors, open_translator))
             findings = [*findings, found]
-        for finding in findings:
-            self.tell({"event": "finding", **finding.to_json()})
         with self.tell.phase("encoding"):
             if (names := self.task.label_rows()) is not None:
                 tables["labels"] = names
             features = {name: Features.encode(self.task, t, tokenizer, max_length) for name, t in tables.items()}
+        if self.task.cuts_by_itself:
+            findings = [*findings, *cut_off(features)]
+        for finding in findings:
+            self.tell({"event": "finding", **finding.to_json()})
         untuned = self._build(pretrained, pooling, self.recipe.seed)
         self._refuse_unsuited(untuned)
         states = self._read_untuned(untuned, pretrained, pooling, features)

@@ -136,9 +136,13 @@ class FrozenLayers:
             self._current = kwargs.pop(STATES, None)
             return args, kwargs
 
+        def forget(*_: Any) -> None:  # what writes a text calls the halves of a model by themselves
+            self._current = None
+
         # on the model inside peft's wrapper: what generates text calls that one
         inner = parts.unwrap(self.model)
         taking = inner.register_forward_pre_hook(receive, with_kwargs=True, prepend=True)
+        done = inner.register_forward_hook(forget, always_call=True)
         before = [vars(block).get("forward") for block in self.blocks]
         for i, block in enumerate(self.blocks):
             block.forward = self._stand_in(i, block.forward)
@@ -146,6 +150,7 @@ class FrozenLayers:
             yield
         finally:
             taking.remove()
+            done.remove()
             self._current = None
             for block, own in zip(self.blocks, before, strict=True):
                 del block.forward

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from weitiao.models.find import Pretrained
 
-__all__ = ["Features", "LabelPrediction", "Prediction", "Rows", "Task", "objects"]
+__all__ = ["Features", "LabelPrediction", "Prediction", "Rows", "Task", "cut_off", "objects"]
 
 Rows = Sequence[Mapping[str, Any]]
 Batch = dict[str, "torch.Tensor"]
@@ -129,6 +129,24 @@ def objects(values: Iterable[Any]) -> np.ndarray:
     return array
 
 
+def cut_off(features: Mapping[str, Features]) -> Iterator[Finding]:
+    """Say of each split what share of its tokens `encode` had to leave out."""
+    for split, encoded in features.items():
+        cut = [i for i, one in enumerate(encoded.inputs) if one.get("tokens_lost")]
+        if cut:
+            lost = sum(encoded.inputs[i]["tokens_lost"] for i in cut)
+            share = lost / (lost + int(encoded.lengths.sum()))
+            yield Finding(
+                "lengths",
+                "warning",
+                f"{len(cut):,} of {len(encoded):,} rows of {split} are longer than the model takes with what is said "
+                f"around them: {lost:,} tokens ({share:.1%}) are left out.",
+                "Shorten these rows, raise model.max_length if the model takes more, or choose a model that does.",
+                places=tuple(encoded.places[i] for i in cut[:20]),
+                count=len(cut),
+            )
+
+
 class Task:
     """What is predicted. One file in this folder is the whole of one task.
 
@@ -159,8 +177,9 @@ class Task:
     one_item_a_row
         Whether each row is one item of the loss and one vector for the head; regularizers that join rows are refused
         otherwise.
-    reads_windows
-        Whether a long row is read in windows, so that nothing of it is cut off.
+    cuts_by_itself
+        Whether only `encode` knows what a long row loses: nothing where it reads windows, more where a prompt and room
+        for an answer come on top of the texts.
     one_sequence
         Whether an input is one sequence through the layers, so that what frozen layers say of it can be kept.
     augments
@@ -185,7 +204,7 @@ class Task:
     selects_by: ClassVar[Literal["metric", "loss"]] = "metric"
     classes_are_targets: ClassVar[bool] = True
     one_item_a_row: ClassVar[bool] = False
-    reads_windows: ClassVar[bool] = False
+    cuts_by_itself: ClassVar[bool] = False
     one_sequence: ClassVar[bool] = True
     augments: ClassVar[bool] = True
     couples_rows: ClassVar[bool] = False

@@ -92,7 +92,7 @@ class Ner(Task):
 
     fields: ClassVar[tuple[Field, ...]] = (TEXT, _ENTITIES)
     metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "entity_precision", "entity_recall")
-    reads_windows: ClassVar[bool] = True
+    cuts_by_itself: ClassVar[bool] = True
     main_metric: ClassVar[str] = "entity_f1"
     gives: ClassVar[tuple[str, ...]] = ("entities",)
     baselines: ClassVar[tuple[str, ...]] = ("untuned", "dictionary")

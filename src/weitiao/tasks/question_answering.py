@@ -81,7 +81,7 @@ class QuestionAnswering(Task):
 
     fields: ClassVar[tuple[Field, ...]] = (_QUESTION, _CONTEXT, _ANSWERS)
     metrics: ClassVar[tuple[str, ...]] = ("answer_f1", "exact_match")
-    reads_windows: ClassVar[bool] = True
+    cuts_by_itself: ClassVar[bool] = True
     main_metric: ClassVar[str] = "answer_f1"
     gives: ClassVar[tuple[str, ...]] = ("texts",)
     baselines: ClassVar[tuple[str, ...]] = ("untuned", "sliding_window")

@@ -61,7 +61,7 @@ def make(family: str) -> nn.Module:
     kind = transformers.T5EncoderModel if family == "t5" else transformers.AutoModel.from_config
     model = kind(config)
     model.requires_grad_(False)
-    parts.layers(model)[-2:].requires_grad_(True)
+    parts.input_layers(model)[-2:].requires_grad_(True)
     return model.eval()
 
 
