@@ -234,11 +234,12 @@ def test_every_setting_does_something(name: str, folder: Path) -> None:
         model, batch = at.build(), at.batch()
         with torch.no_grad():  # an outcome knows nothing of the state that is kept, only of what it does
             loss = at.task.loss(at.outputs(model, batch), batch).item()
+        shapes = {key: list(value.shape) for key, value in batch.items()}
         said = at.said(model)
         found = at.task.calibrate(said, at.rows)
         decoded = [p.to_json() for p in at.task.decode(said, at.rows, found)]
         read = [list(one["input_ids"]) for one in at.features.inputs]
-        outcomes.append(json.dumps([round(loss, 9), decoded, read, found]))
+        outcomes.append(json.dumps([round(loss, 9), decoded, read, found, shapes]))
     assert len(set(outcomes)) == len(outcomes), "two variants come out the same"
 
 

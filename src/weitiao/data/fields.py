@@ -191,7 +191,7 @@ def map_fields(
             columns[field.name] = values = [label_text(v) for v in values]
         else:
             columns[field.name] = values = [_as_text(v) for v in values]
-        if field.is_input or (labels_required and field.required):
+        if (field.is_input and (field.required or field.kind == "text")) or (labels_required and field.required):
             missing = "no label" if field.kind == "label" else f"empty {field.name}"
             reasons |= {i: missing for i, v in enumerate(values) if (not v or not v.strip()) and i not in reasons}
         if field.kind == "number":

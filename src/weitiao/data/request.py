@@ -40,8 +40,9 @@ def request_texts(row: Any, number: int, names: Sequence[str], fields: Sequence[
         raise DataError(f"{type(row).__name__} is no kind of row.", where=where, fix=ROWS_ARE)
     row = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in row.items()}
     own = {name: row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()}
+    optional = {field.name for field in fields if field.kind == "json" and not field.required}
     for name in names:
-        if name not in own:
+        if name not in own and name not in optional:
             near = did_you_mean(name, [key for key in row if isinstance(key, str)]) if name not in row else ""
             needs = f"Every row needs {' and '.join(names)}."
             raise DataError(f"{name} is empty or missing.{near}", where=where, fix=needs)

@@ -19,7 +19,7 @@ from weitiao.models.gguf import plain_folder
 from weitiao.models.parts import unwrap
 from weitiao.models.quiet import quiet
 
-__all__ = ["TARGET_PLACES", "as_writer", "ends_of", "scores", "start_of", "write"]
+__all__ = ["TARGET_PLACES", "as_writer", "ends_of", "must_pack", "packed", "scores", "start_of", "write"]
 
 # What a batch calls the places whose outputs are wanted, bool ``(rows, length)``.
 TARGET_PLACES = "target_places"
@@ -41,10 +41,14 @@ class Places:
     def __init__(self) -> None:
         self.wanted: Tensor | None = None
 
-    def receive(self, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def receive(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Take the places from what the model is called with."""
         kwargs = dict(kwargs)
         self.wanted = kwargs.pop(TARGET_PLACES, None)
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.dim() == 4 and model.config._attn_implementation != "sdpa":
+            dtype = next(model.parameters()).dtype  # others than torch's own attention add it to their scores
+            kwargs["attention_mask"] = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
         return args, kwargs
 
     def choose(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -105,9 +109,9 @@ def _turn_end(tokenizer: Any) -> int | None:
         asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
         whole = tokenizer.apply_chat_template(turns, tokenize=False)
     except Exception as error:  # a template is a program of its authors'
-        raise ModelError(f"the tokenizer's chat template cannot be used: {error}", fix="Set task.chat to false.") from (
-            error
-        )
+        raise ModelError(
+            f"the tokenizer's chat template cannot be used: {error}", fix="Choose another model, or mend its template."
+        ) from error
     after = whole[len(asked) :] if whole.startswith(asked) else whole
     ids = tokenizer(after.rpartition("b")[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
@@ -132,6 +136,77 @@ def start_of(pretrained: Pretrained, tokenizer: Any) -> tuple[int | None, bool]:
     if start is None:
         raise ModelError(f"{pretrained.name} does not say which token its decoder begins with.")
     return int(start), config.model_type in _PREFIXED
+
+
+def must_pack(pretrained: Pretrained) -> None:
+    """Refuse models that cannot read several rows in the place of one.
+
+    Raises
+    ------
+    ModelError
+        It is no decoder, its attention looks a fixed number of tokens back, or it counts no positions it could be told.
+    """
+    from transformers import AutoConfig
+
+    with quiet():
+        config = AutoConfig.from_pretrained(plain_folder(pretrained), trust_remote_code=False).get_text_config()
+    why = None
+    if config.is_encoder_decoder or not pretrained.is_decoder:
+        why = "it is no decoder"
+    elif getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        why = f"its attention looks {config.sliding_window} tokens back, whatever row they belong to"
+    elif config.model_type in ("mpt", "bloom"):
+        why = "its positions are told by distance alone"
+    if why:
+        raise ModelError(f"task.packing cannot be used with {pretrained.name}: {why}.", fix="Leave it out.")
+
+
+def packed(rows: Sequence[Mapping[str, Any]], pad: int, ignored: int) -> dict[str, Tensor]:
+    """Put rows one after another into as few places as hold them, none longer than the longest row.
+
+    No token sees another row: the mask is one of blocks, and positions begin anew with each row. So the loss and its
+    gradients are those of the rows apart.
+
+    Parameters
+    ----------
+    rows
+        With ``input_ids`` and, as long, ``labels``; the first label of each is `ignored`.
+
+    Returns
+    -------
+    ``input_ids``, ``labels`` and ``position_ids``, each ``(places, length)``, and ``attention_mask``, true where a
+    token sees another, ``(places, 1, length, length)``.
+
+    Source: Krell et al., Efficient Sequence Packing without Cross-contamination, 2021, arXiv:2107.02027 (the packing is
+    first fit, the longest rows first).
+    """
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))
+    length = len(rows[order[0]]["input_ids"])
+    places: list[list[int]] = []
+    free: list[int] = []
+    for i in order:
+        own = len(rows[i]["input_ids"])
+        at = next((place for place, room in enumerate(free) if room >= own), len(free))
+        if at == len(free):
+            places.append([])
+            free.append(length)
+        places[at].append(i)
+        free[at] -= own
+    shape = (len(places), length)
+    ids, labels, block = torch.full(shape, pad), torch.full(shape, ignored), torch.full(shape, -1)
+    positions = torch.zeros(shape, dtype=torch.long)
+    for place, members in enumerate(places):
+        at = 0
+        for i in members:
+            inside = slice(at, at + len(rows[i]["input_ids"]))
+            ids[place, inside] = torch.tensor(rows[i]["input_ids"])
+            labels[place, inside] = torch.tensor(rows[i]["labels"])
+            positions[place, inside] = torch.arange(inside.stop - inside.start)
+            block[place, inside] = i
+            at = inside.stop
+    before = torch.ones(length, length).tril().bool()
+    seen = (block[:, :, None] == block[:, None, :]) & before  # padding sees itself, so that no row of it is empty
+    return {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": seen[:, None]}
 
 
 def write(model: Any, inputs: Mapping[str, Tensor], ends: Sequence[int]) -> list[list[int]]:

@@ -27,7 +27,7 @@ from pydantic import model_validator
 from weitiao.data.table import Table
 from weitiao.errors import ModelError
 from weitiao.models import STATES
-from weitiao.models.writing import TARGET_PLACES, as_writer, ends_of, scores, start_of, write
+from weitiao.models.writing import TARGET_PLACES, as_writer, ends_of, must_pack, packed, scores, start_of, write
 from weitiao.plugins import Options
 from weitiao.tasks._prompts import Prompt, joined_han, splits_han
 from weitiao.tasks._texts import must_have
@@ -42,22 +42,16 @@ if TYPE_CHECKING:
 
     from weitiao.models.find import Pretrained
 
-__all__ = ["Writing", "WritingSettings", "Written", "first_reference", "references"]
+__all__ = ["KNOWN", "SLACK", "SearchSettings", "Writing", "WritingSettings", "Written", "first_reference", "references"]
 
 _IGNORED = -100
-_KNOWN = "known_"  # what the names of a batch to answer begin with that hold the targets
-_SLACK = 1.5  # a text may become so many times as long as the longest to learn from
+KNOWN = "known_"  # what the names of a batch to answer begin with that hold the targets
+SLACK = 1.5  # a text may become so many times as long as the longest to learn from
 
 
-class WritingSettings(Options):
-    """How a text is asked for, and searched for. The search draws nothing: it says the same every time."""
+class SearchSettings(Options):
+    """How a text is searched for. The search draws nothing: it says the same every time."""
 
-    prompt: str | None = Setting(
-        None, description="what the model is told, with names of fields in braces; null: words in the data's language"
-    )
-    chat: Literal["auto", True, False] = Setting(
-        "auto", description="whether the prompt is a user's turn of the tokenizer's chat template; auto: if it has one"
-    )
     max_new_tokens: int | None = Setting(
         None, ge=1, description="tokens written at most, and learnt of a target; null: 1.5 x the longest to learn from"
     )
@@ -67,14 +61,28 @@ class WritingSettings(Options):
         1.0, description="beams: the score of a text is divided by its length to this power; above 0 prefers long ones"
     )
     no_repeat_ngram_size: int = Setting(0, ge=0, description="runs of so many tokens are written once at most; 0: any")
+    packing: bool = Setting(
+        False, description="decoders: rows stand one after another in the place of one, so that less is padded"
+    )
 
     @model_validator(mode="after")
-    def _no_idle_setting(self) -> WritingSettings:
+    def _no_idle_setting(self) -> SearchSettings:
         if self.num_beams == 1 and self.length_penalty != 1.0:
             raise ValueError("length_penalty has no effect unless num_beams is above 1")
         if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise ValueError("min_new_tokens is above max_new_tokens")
         return self
+
+
+class WritingSettings(SearchSettings):
+    """How a text is asked for, and searched for."""
+
+    prompt: str | None = Setting(
+        None, description="what the model is told, with names of fields in braces; null: words in the data's language"
+    )
+    chat: Literal["auto", True, False] = Setting(
+        "auto", description="whether the prompt is a user's turn of the tokenizer's chat template; auto: if it has one"
+    )
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ class Writing(Task):
         super().__init__(settings, state)
         self._tokenizer: Any = None  # of the model that is asked, to read what it writes
         self._longest: list[str] = []  # targets, until their tokens can be counted
+        self.one_sequence = not self.settings.packing
 
     # --- what a task of this kind says ---
 
@@ -158,6 +167,8 @@ class Writing(Task):
 
         tokenizer = load_tokenizer(pretrained)
         start, prefixed = start_of(pretrained, tokenizer)
+        if self.settings.packing:
+            must_pack(pretrained)
         has_template = bool(getattr(tokenizer, "chat_template", None)) and start is None
         if self.settings.chat is True and not has_template:
             raise ModelError(f"task.chat is true, but {pretrained.name} has no chat template.", fix="Leave it out.")
@@ -167,7 +178,7 @@ class Writing(Task):
             ends.sort(key=lambda token: token != tokenizer.eos_token_id)
         most = self.settings.max_new_tokens
         if most is None:
-            most = int(_SLACK * max(self.count_tokens(tokenizer, self._longest), default=64)) + 2
+            most = int(SLACK * max(self.count_tokens(tokenizer, self._longest), default=64)) + 2
         if start is None or pretrained.max_length < most:  # a decoder has room for the prompt, too
             most = min(most, max(1, pretrained.max_length // 2))
         self.state |= {
@@ -241,6 +252,11 @@ class Writing(Task):
 
     def collate(self, inputs: Rows, tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
         """Pad on the right: ``input_ids`` and, of an encoder-decoder, ``decoder_input_ids`` with their masks."""
+        if self.settings.packing and "labels" in inputs[0]:
+            return packed(inputs, self.state["pad"], _IGNORED)
+        return self._apart(inputs)
+
+    def _apart(self, inputs: Rows) -> dict[str, torch.Tensor]:
         pad = self.state["pad"]
         batch = _padded([row["input_ids"] for row in inputs], pad)
         if "labels" not in inputs[0]:
@@ -255,12 +271,12 @@ class Writing(Task):
         """Pad prompts, on the left for a decoder; targets that are known come under names of their own."""
         self._tokenizer = tokenizer
         pad = self.state["pad"]
-        known = self.collate(inputs, tokenizer) if "labels" in inputs[0] else {}
+        known = self._apart(inputs) if "labels" in inputs[0] else {}
         if self.has_encoder:
             batch = _padded([row["input_ids"] for row in inputs], pad)
         else:
             batch = _padded([row["input_ids"][: row["prompt"]] for row in inputs], pad, left=True)
-        return batch | {f"{_KNOWN}{name}": value for name, value in known.items()}
+        return batch | {f"{KNOWN}{name}": value for name, value in known.items()}
 
     # --- model and loss ---
 
@@ -293,7 +309,7 @@ class Writing(Task):
 
     def model_inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what the model reads, and at which places its head is wanted."""
-        names = ("input_ids", "attention_mask", "decoder_input_ids", STATES)
+        names = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids", STATES)
         inputs = {name: batch[name] for name in names if name in batch}
         return inputs | ({TARGET_PLACES: self._places(batch)} if "labels" in batch else {})
 
@@ -328,9 +344,9 @@ class Writing(Task):
         prompts = [row[mask.bool()].tolist() for row, mask in zip(*inputs.values(), strict=True)]
         again = [self.sequence(prompt, own, 0) for prompt, own in zip(prompts, ids, strict=True)]
         device = inputs["input_ids"].device
-        own = {name: value.to(device) for name, value in self.collate(again, self._tokenizer).items()}
+        own = {name: value.to(device) for name, value in self._apart(again).items()}
         said = [each.double().numpy() for each in self._scores(model, own)]
-        known = {name.removeprefix(_KNOWN): value for name, value in batch.items() if name.startswith(_KNOWN)}
+        known = {name.removeprefix(KNOWN): value for name, value in batch.items() if name.startswith(KNOWN)}
         true = self._scores(model, known) if known else [None] * len(ids)
         texts = self.texts(ids)
         return [
@@ -385,6 +401,7 @@ class Writing(Task):
             {"num_beams": 3},
             {"num_beams": 40, "length_penalty": -8.0},  # so many that one ends early even before training
             {"no_repeat_ngram_size": 1},
+            {"packing": True},
         ]
 
 

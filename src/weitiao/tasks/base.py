@@ -205,8 +205,8 @@ class Task:
     classes_are_targets: ClassVar[bool] = True
     one_item_a_row: ClassVar[bool] = False
     cuts_by_itself: ClassVar[bool] = False
-    one_sequence: ClassVar[bool] = True
     augments: ClassVar[bool] = True
+    one_sequence: bool = True
     couples_rows: ClassVar[bool] = False
 
     def __init__(self, settings: Options | None = None, state: Mapping[str, Any] | None = None) -> None:

@@ -66,7 +66,7 @@ class Retrieval(Task):
     gives: ClassVar[tuple[str, ...]] = ("ranks",)
     baselines: ClassVar[tuple[str, ...]] = ("untuned", "bm25")
     classes_are_targets: ClassVar[bool] = False
-    one_sequence: ClassVar[bool] = False
+    one_sequence: bool = False
     couples_rows: ClassVar[bool] = True
     has_new_head: ClassVar[bool] = False
     settings: Settings

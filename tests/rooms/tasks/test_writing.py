@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
+from trial import trial, without_dropout
 from weitiao.bundle import Bundle
 from weitiao.data.sentences import as_text, sentences, words
 from weitiao.data.table import Table
@@ -377,3 +378,39 @@ def test_real_pairs_and_summaries(real_data: Path) -> None:
     found = names_of(Summarization(), {"train": Table.from_rows(rows)})
     assert 0.5 < found["extractiveness"].evidence["coverage"] < 0.95
     assert max(len(one) for one in Summarization().truth(rows)) > 1
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_rows_have_the_loss_and_gradients_of_rows_apart(
+    name: str, attention: str, tiny_model: Any, record_property: Any
+) -> None:
+    told = {"prompt": "{source}", "chat": False}
+    at = trial("translation", tiny_model(name, writer=True), told)
+    together = trial("translation", tiny_model(name, writer=True), told | {"packing": True})
+    model = without_dropout(at.build())
+    model.set_attn_implementation(attention)
+    found = []
+    rows = [{"source": "good " * n, "target": "bad"} for n in (18, 2, 1, 4, 3, 1)]
+    for one in (at, together):
+        model.zero_grad()
+        batch = one.task.collate(one.task.encode(rows, at.tokenizer, 64), at.tokenizer)
+        loss = one.task.loss(one.outputs(model, batch), batch)
+        loss.backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((batch["input_ids"].shape, one.task.items(batch), loss.detach(), gradients))
+    (apart, items, loss, gradients), (packed, same_items, same_loss, same) = found
+    assert packed[0] < apart[0]
+    assert packed[1] == apart[1]
+    assert items == same_items
+    far = ((gradients - same).abs().max() / gradients.abs().max()).item()
+    record_property("table", f"packing, {name}, {attention}: loss {abs(loss - same_loss):.1e}, gradients {far:.1e}")
+    torch.testing.assert_close(same_loss, loss, rtol=1e-5, atol=1e-4)
+    assert far < 1e-5
+
+
+def test_packing_is_refused_where_it_would_change_something(tiny_model: Any) -> None:
+    with pytest.raises(ModelError, match="no decoder"):
+        trial("translation", tiny_model("t5", writer=True), {"packing": True})
+    with pytest.raises(ModelError, match=r"looks .* tokens back"):
+        trial("translation", tiny_model("gemma3_text", writer=True), {"packing": True})
