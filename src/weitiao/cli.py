@@ -135,6 +135,30 @@ def run(
 
 
 @app.command()
+def tokens(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="Such as task.learn=last.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Training rows shown, the first ones.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Show which tokens a recipe learns, before anything is trained: learnt ones green, those that are read dim.
+
+    Example: weitiao tokens recipe.yaml --rows 5
+    """
+    _be_calm()
+    from weitiao.learned import learned, show
+    from weitiao.recipe import Recipe
+
+    read = Recipe.load(recipe, overrides or [])
+    if as_json:
+        _print_json(learned(read, rows))
+    else:
+        show(read, rows, _console(soft_wrap=not sys.stdout.isatty()))
+
+
+@app.command()
 def rate(
     recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
     overrides: Annotated[
@@ -283,7 +307,7 @@ def verify(bundle: BundlePath, as_json: Json = False) -> None:
         _print_json({"bundle": str(opened.folder), "largest_difference": opened.verified})
     else:
         typer.echo(
-            f"{opened.folder}: whole and unchanged; reference rows reproduced, largest difference of a logit "
+            f"{opened.folder}: whole and unchanged; reference rows reproduced, largest difference of a number "
             f"{opened.verified:.2e} (tolerance {opened.facts['tolerance']:g})"
         )
 
