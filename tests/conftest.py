@@ -120,7 +120,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             import tiny  # here, because it imports torch
 
             folder = tmp_path_factory.mktemp(f"tiny_{family}")
-            tiny.make(family, folder, **({"writer": True} if writer else {}))
+            tiny.make(family, folder, writer=writer)
             made[key] = folder
         return made[key]
 

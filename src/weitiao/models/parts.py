@@ -174,10 +174,11 @@ def head_modules(model: nn.Module) -> list[str]:
     inner, body = unwrap(model), backbone(model)
     if getattr(inner, "head_is_pretrained", False):  # a writer's head is a part of the backbone
         return []
-    names = [n for n, child in inner.named_children() if child is not body and any(True for _ in child.parameters())]
+    beside = [] if body is inner else list(inner.named_children())  # T5 finds spans with no backbone apart
+    names = [n for n, child in beside if child is not body and any(True for _ in child.parameters())]
     fresh = new_parameters(model)
     known = {id(p) for n, p in inner.named_parameters() if _plain(n) not in fresh}
-    for name, child in body.named_children() if body is not inner else ():
+    for name, child in body.named_children():
         own = [id(p) for p in child.parameters()]
         if own and not known & set(own):
             names.append(name)
