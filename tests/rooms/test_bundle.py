@@ -534,7 +534,7 @@ def test_the_card_says_what_it_is(folder):
     for words in (
         "`negative`, `positive`",
         "64 rows were read",
-        "AutoModelForSequenceClassification",
+        "BertForSequenceClassification.from_pretrained",
         "weitiao verify",
     ):
         assert words in card

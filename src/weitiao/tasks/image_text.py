@@ -68,6 +68,7 @@ class ImageText(Classifier):
     main_metric: ClassVar[str] = "accuracy"
     baselines: ClassVar[tuple[str, ...]] = ("untuned", "tfidf", "majority")
     pooled: ClassVar[bool] = False
+    one_item_a_row: ClassVar[bool] = False
     settings: Settings
 
     def __init__(self, settings: Options | None = None, state: Mapping[str, Any] | None = None) -> None:
