@@ -77,7 +77,7 @@ CASES: dict[str, Case] = {
     "ner_zh": Case(
         {"name": "ner"}, MINILM, _FULL,
         {"train": "ner/resume_ner/train.char.bmes", "test": "ner/resume_ner/test.char.bmes"},
-        {"train": 1200, "test": 300}, {}, {"epochs": 4, "learning_rate": 3e-4},
+        {"train": 700, "test": 200}, {}, {"epochs": 4, "learning_rate": 3e-4},
     ),
     "relation_extraction_en": Case(
         {"name": "relation_extraction"}, MINILM, _FULL,
@@ -89,7 +89,7 @@ CASES: dict[str, Case] = {
     ),
     "question_answering_en": Case(
         {"name": "question_answering"}, MINILM, _FULL, {"train": "qa/xquad_en/xquad.en.json"},
-        {"train": 600}, {}, {"epochs": 3, "learning_rate": 2e-4}, 256,
+        {"train": 300}, {}, {"epochs": 3, "learning_rate": 2e-4}, 256,
     ),
     "question_answering_zh": Case(
         {"name": "question_answering"}, MINILM, _FULL,
