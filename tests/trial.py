@@ -19,12 +19,14 @@ from weitiao import plugins
 from weitiao.data.fields import map_fields
 from weitiao.data.table import Table
 from weitiao.evaluation.inference import ask
+from weitiao.methods.base import Known
 from weitiao.models.find import find
 from weitiao.models.load import load_tokenizer
 from weitiao.tasks.base import Features, Task
 from weitiao.training.convex import solve
 from weitiao.training.hook import Hook
 from weitiao.training.loop import Loop, Outside
+from weitiao.training.method_hook import method_hooks
 from weitiao.training.prefix import Reader
 from weitiao.training.settings import TrainingSettings
 
@@ -113,9 +115,14 @@ def request(at: Trial, row: Mapping[str, Any]) -> dict[str, Any]:
 def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
     """Train a model that `method` was applied to, in the method's way."""
     if method.trains == "gradient":
-        train(model, at, epochs=steps)
+        train(model, at, hooks=method_hooks(method), epochs=steps)
+        return
+    if method.trains == "nothing" and not at.task.pooled:
         return
     states = (at.features, Reader(model, at.task, at.pooling).read(at.features))
+    if method.trains == "nothing":
+        method.fill(model, _known(model, at, states[1].hidden))
+        return
     solve(
         model,
         at.task,
@@ -123,6 +130,14 @@ def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
         strengths=method.settings.C,
         measure=lambda logits: {"accuracy": float((logits.argmax(1) == at.targets()).mean())},
     )
+
+
+def _known(model: nn.Module, at: Trial, hidden: Any) -> Known:
+    names = at.task.label_rows()
+    if names is None:
+        return Known(hidden, torch.from_numpy(at.targets()), None)
+    rows = Features.encode(at.task, names, at.tokenizer, 64)
+    return Known(hidden, torch.from_numpy(at.targets()), Reader(model, at.task, at.pooling).read(rows).hidden)
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -117,9 +117,7 @@ def recommend_rate(
     """
     task, method = recipe.task.make("tasks"), recipe.method.make("methods")
     if method.trains != "gradient":
-        raise RecipeError(
-            f"the method {recipe.method.name} has no learning rate: it is solved to its optimum without steps."
-        )
+        raise RecipeError(f"the method {recipe.method.name} has no learning rate: it takes no steps.")
     data = prepare(recipe.data, task.fields, derive_seed(recipe.seed, "split"), task.accepts, task.formats)
     task.learn(data.splits.train)
     data, pretrained = data.without(task.accepts), find(recipe.model.name)

@@ -118,8 +118,8 @@ class _Sections(Options):
             idle += ["model.dropout"] if self.model.dropout is not None else []
             if idle:
                 raise ValueError(
-                    f"{', '.join(idle)} has no effect with the method {self.method.name}, which is solved to its "
-                    "optimum without steps or chance; leave it out"
+                    f"{', '.join(idle)} has no effect with the method {self.method.name}, which takes no steps; "
+                    "leave it out"
                 )
         task = find("tasks", self.task.name)
         for name in (*(self.evaluation.metrics or ()), *filter(None, [self.evaluation.main_metric])):
@@ -284,6 +284,7 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     for section, key in (("data", "train"), ("model", "name")):
         if isinstance(values.get(section), str | list):
             values[section] = {key: values[section]}
+    values["task"] = _with_defaults_of(values["method"], values["task"])
     problems: list[Problem] = []
     for place, family in _MEMBERS.items():
         group, last = values, place[-1]
@@ -313,6 +314,21 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         training = {**training, **{rate: value for rate, value in rates.items() if training.get(rate) is None}}
         values["training"] = training
     return values, problems
+
+
+def _with_defaults_of(method: Any, task: Any) -> Any:
+    """Return a task with the settings without which the method has no sense, where it knows them and has no other."""
+    names = [item.get("name") if isinstance(item, Mapping) else item for item in (method, task)]
+    try:
+        defaults, known = (
+            find("methods", str(names[0])).task_defaults,
+            find("tasks", str(names[1])).Settings.model_fields,
+        )
+    except UnknownName:
+        return task  # told of later
+    given = dict(task) if isinstance(task, Mapping) else {"name": task}
+    missing = {key: value for key, value in defaults.items() if key in known and given.get(key) is None}
+    return {**given, **missing} if missing else task
 
 
 def _member(family: str, item: Any) -> tuple[Member | None, list[Problem]]:

@@ -20,7 +20,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -49,7 +49,7 @@ from weitiao.evaluation.inference import ask, mean_loss
 from weitiao.evaluation.report import Contender, Counts, Report, ReportInput, Temperature, Training, build_report
 from weitiao.files import write_json, write_text
 from weitiao.findings import Finding
-from weitiao.methods.base import parameter_counts
+from weitiao.methods.base import Known, parameter_counts
 from weitiao.models import parts
 from weitiao.models.find import Pretrained, find
 from weitiao.models.frozen import FrozenLayers
@@ -66,6 +66,7 @@ from weitiao.training.devices import precision
 from weitiao.training.estimate import estimate
 from weitiao.training.hook import why_not
 from weitiao.training.loop import Loop, Outside
+from weitiao.training.method_hook import method_hooks
 from weitiao.training.position import Position
 from weitiao.training.prefix import Reader, States, plan, probe, probe_rows
 from weitiao.training.processes import Processes
@@ -126,6 +127,7 @@ class Trained:
     counts: tuple[int, int]
     seconds: float
     findings: tuple[Finding, ...] = ()  # about the training itself
+    outcome: Mapping[str, Any] = field(default_factory=dict)  # what the method says of itself
 
 
 @dataclass(frozen=True)
@@ -323,6 +325,12 @@ class Run:
             found = health.findings(position.health, position.skipped)
         elif not self.processes.main:
             return None
+        elif self.method.trains == "nothing":
+            history = []
+            if self.task.pooled:
+                self.method.fill(model, _known(material))
+            said = {split: self._ask(model, material.features, split) for split in self._asked}
+            seconds = time.monotonic() - started
         else:
             history = self._by_optimum(model, material)
             known = {split: (material.features[split], material.states[split]) for split in ("dev", "test")}
@@ -331,11 +339,12 @@ class Run:
         calibration = self.task.calibrate(said["dev"], material.rows["dev"]) if "dev" in said else {}  # step 5
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
         if self.task.selects_by == "loss":
-            score = max(-entry["dev_loss"] for entry in history)
+            score = max((-entry["dev_loss"] for entry in history), default=0.0)
         else:
             answers = self.task.answer(said["dev"], material.rows["dev"], calibration)
             score = sign * self._measure(answers, material.rows["dev"])[self.main_metric]
-        return Trained(model, said["test"], calibration, score, tuple(history), counts, seconds, tuple(found))
+        outcome = self.method.outcome(model)
+        return Trained(model, said["test"], calibration, score, tuple(history), counts, seconds, tuple(found), outcome)
 
     @property
     def _asked(self) -> tuple[str, ...]:
@@ -364,7 +373,7 @@ class Run:
     def _by_gradient(
         self, model: nn.Module, material: Material, features: Mapping[str, Features], seed: int, number: int
     ) -> Position:
-        hooks = [member.make("regularizers") for member in self.recipe.regularizers]
+        hooks = [*method_hooks(self.method), *(member.make("regularizers") for member in self.recipe.regularizers)]
         by_loss = self.task.selects_by == "loss"
         outside = Outside(
             checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
@@ -461,6 +470,7 @@ class Run:
             "data": data.fingerprints,
             "recipe": self.recipe.fingerprint,
             "labels": self.task.labels,
+            "outcome": dict(best.outcome),
             "lineage": [],
             "versions": _versions(),
         }
@@ -591,6 +601,15 @@ def _skipping(model: nn.Module, task: Any, material: Material) -> Iterator[Mappi
         )
     with frozen.skipped():  # rounded states are good enough to learn from, not to be measured by
         yield {name: replace(rows, states=kept.get(name)) for name, rows in material.features.items()}
+
+
+def _known(material: Material) -> Known:
+    """Return what a method that trains nothing may look at."""
+    train, labels = material.states["train"].hidden, material.states.get("labels")
+    if train is None:
+        raise TrainingError("the pooled states of the training rows were not kept.")
+    targets = torch.tensor([row["labels"] for row in material.features["train"].inputs])
+    return Known(train, targets, None if labels is None else labels.hidden)
 
 
 def _kept_splits(store: Store) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def test_the_report_holds_what_it_prints(recipe: Path) -> None:
 
 
 def test_a_method_without_steps_has_no_rate(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RecipeError, match="the method head has no learning rate: it is solved to its optimum"):
+    with pytest.raises(RecipeError, match="the method head has no learning rate: it takes no steps"):
         recommend_rate(Recipe.load(recipe, ["method=head"]))
     assert main(["rate", str(recipe), "method=head"]) == 2
     assert "has no learning rate" in capsys.readouterr().err

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from weitiao.plugins import Options
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-__all__ = ["Method", "parameter_counts"]
+__all__ = ["Known", "Method", "parameter_counts"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a method that trains nothing may look at: pooled vectors of the untuned backbone.
+
+    Parameters
+    ----------
+    train
+        Of the training rows, ``(rows, hidden)``.
+    targets
+        Their classes, ``(rows,)``.
+    labels
+        Of the labels' names, ``(classes, hidden)``; ``None`` where names say nothing.
+    """
+
+    train: torch.Tensor
+    targets: torch.Tensor
+    labels: torch.Tensor | None
 
 
 class Method:
@@ -20,7 +42,15 @@ class Method:
     ----------
     trains
         ``"gradient"``: by the training loop. ``"convex"``: the backbone is frozen whole and what is left is a
-        convex problem, solved to its optimum without the loop; the settings of the loop are then refused.
+        convex problem, solved to its optimum without the loop. ``"nothing"``: the model answers as it is, or as
+        `fill` sets it. The settings of the loop are refused where it has no part.
+    starts_as_it_was
+        Whether the model, once the method is applied, answers as before until it is trained.
+    merges
+        Whether `whole` can put what was learnt into a plain model.
+    task_defaults
+        Settings of a task without which the method has no sense there (a prompt), taken where the recipe has none of
+        its own and the task knows them.
     learning_rate, head_learning_rate
         What the loop uses when the recipe names none; ``None``: the head, which learns from nothing, has no rate of
         its own.
@@ -33,6 +63,9 @@ class Method:
     trains: ClassVar[Literal["gradient", "convex"]] = "gradient"
     learning_rate: ClassVar[float] = 5e-5
     head_learning_rate: ClassVar[float | None] = None
+    starts_as_it_was: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
+    task_defaults: ClassVar[Mapping[str, Any]] = {}
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:
@@ -50,6 +83,34 @@ class Method:
     def apply(self, model: nn.Module, *, seed: int) -> nn.Module:
         """Insert or mark what trains (``requires_grad``), freeze all else; `seed` decides inserted weights."""
         raise NotImplementedError
+
+    # --- seams, for a method that does more than mark parameters; see `weitiao.training.method_hook` ---
+
+    def fill(self, model: nn.Module, known: Known) -> None:
+        """Set the head from what is known; only called where `trains` is ``"nothing"`` and rows are pooled."""
+
+    def penalty(self, model: nn.Module) -> torch.Tensor:
+        """Return a term that is added to each step's mean loss."""
+        raise NotImplementedError
+
+    def before_step(self, model: nn.Module, step: int, steps: int) -> None:
+        """Run when the gradient of the step number `step`, from 0, of `steps` is there, before it is clipped."""
+
+    def after_step(self, model: nn.Module, step: int, steps: int) -> None:
+        """Run after the optimizer's step; `step` counts those done."""
+
+    def state_dict(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """Return what a resumed run needs beside the weights, tensors by name."""
+        return {}
+
+    def load_state_dict(self, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+
+    def outcome(self, model: nn.Module) -> dict[str, Any]:
+        """Return what there is to say about the trained model (ranks that were kept, ...), JSON values."""
+        return {}
+
+    # --- bundles ---
 
     def whole(self, model: nn.Module) -> nn.Module:
         """Return the plain model with what was learnt inside; `model` is left as it is."""
