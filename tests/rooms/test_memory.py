@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +13,14 @@ from hypothesis import strategies as st
 
 from weitiao.errors import TrainingError
 from weitiao.memory import in_memory, ran_out
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> Iterator[None]:
+    """Each want of memory collects garbage, which with torch loaded takes most of the time of these tests."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def room_for(rows: int, error: Callable[[], Exception]) -> Callable[[np.ndarray], np.ndarray]:
