@@ -13,6 +13,8 @@ import weitiao as wt
 from trial import Trial, train, trial, weights, without_dropout
 from weitiao.errors import RecipeError
 from weitiao.training import devices
+from weitiao.training.checkpoint import Checkpoints
+from weitiao.training.loop import Outside
 
 
 @pytest.fixture
@@ -101,3 +103,13 @@ def test_gradients_too_large_for_float16_are_told(at: Trial) -> None:
     assert health.overflowed(seen, 512.0)
     assert not health.overflowed(seen, 2.0**-12)
     assert "float16 overflowed" in health.findings(seen, [])[0].message
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_a_run_goes_on_in_the_precision_it_began_with(
+    at: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Outside(checkpoints=Checkpoints(tmp_path))
+    train(at.build(), at, outside=there, epochs=1, checkpoint_seconds=0, precision="bfloat16")
+    on = train(at.build(), at, outside=Outside(checkpoints=Checkpoints(tmp_path)), epochs=1, precision="auto")
+    assert on.precision.dtype == torch.bfloat16

@@ -75,6 +75,13 @@ class Classifier(Task):
     pooled: ClassVar[bool] = True
     settings: Settings
 
+    @property
+    def balances(self) -> str | None:
+        """Return the setting that makes up for rare classes, if one is on."""
+        if self.settings.logit_adjustment is not None:
+            return "logit_adjustment"
+        return None if self.settings.class_weights == "none" else "class_weights"
+
     def learn(self, train: Table) -> None:
         """Keep the labels, their weights, and whether rows are pairs."""
         counts = Counter(train.column("label"))

@@ -233,6 +233,11 @@ class Task:
         """Return the field that holds one label a row, if there is one."""
         return next((f.name for f in cls.fields if f.kind == "label"), None)
 
+    @property
+    def balances(self) -> str | None:
+        """The setting that makes up for rare classes in the loss, if one is on; rows drawn evenly would do it again."""
+        return None
+
     # --- rows ---
 
     def learn(self, train: Table) -> None:

@@ -48,6 +48,7 @@ from weitiao.training.position import Interrupt, Position, random_state, set_ran
 from weitiao.training.processes import Processes
 from weitiao.training.schedule import rate_factor
 from weitiao.training.settings import TrainingSettings
+from weitiao.training.supplies import Supplies
 
 __all__ = ["Loop", "Outside", "Position"]
 
@@ -71,6 +72,8 @@ class Outside:
         Called with one event, a mapping of JSON values, after each step and measurement.
     accelerator
         Devices and processes.
+    supplies
+        Rows and models for hooks that need more than a batch.
     """
 
     checkpoints: Checkpoints | None = None
@@ -78,6 +81,7 @@ class Outside:
     higher_is_better: bool = True
     report: Callable[[dict[str, Any]], None] = lambda event: None
     accelerator: Accelerator = field(default_factory=accelerator)
+    supplies: Supplies | None = None
 
 
 class Loop:
@@ -113,11 +117,12 @@ class Loop:
         self.task, self.train, self.settings, self.seed, self.hooks = task, train, settings, seed, hooks
         self.checkpoints, self.measure, self.report = outside.checkpoints, outside.measure, outside.report
         self.higher_is_better, self.accelerator = outside.higher_is_better, outside.accelerator
+        self._supplies = outside.supplies
         self.processes = Processes()
         self._refuse_to_cut(settings)
         self._lengths, self._classes = train.lengths, task.classes(train.inputs)
         self.plain_model: Any = model.to(self.accelerator.device)
-        self.precision = Precision(precision(settings.precision, self.accelerator.device.type), self.accelerator.device)
+        self._take_precision(settings.precision)
         if settings.gradient_checkpointing:
             keep_fewer_activations(self.plain_model)
         self.quiet = self._frozen_modules()
@@ -133,11 +138,29 @@ class Loop:
                     "no effect.",
                     fix="Leave it out.",
                 )
-        self.position = Position(asked_micro=settings.micro_batch_size, micro_batch_size=settings.micro_batch_size)
+        self._refuse_idle()
+        self.position = Position(
+            asked_micro=settings.micro_batch_size,
+            micro_batch_size=settings.micro_batch_size,
+            precision=str(self.precision.dtype).removeprefix("torch."),
+        )
         self.items = 0  # in the present window, over all processes
+        self.window = self.part = np.zeros(0, np.int64)  # numbers of its rows; places in it of the micro-batch's
         self.norm = float("nan")  # of the last gradient, before clipping
         self._best: Mapping[str, torch.Tensor] = {}
         self._interrupted = False
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the rows of the present micro-batch; a hook's `loss` may ask."""
+        return self.window[self.part]
+
+    @property
+    def supplies(self) -> Supplies:
+        """Rows and models beside the batches."""
+        if self._supplies is None:
+            raise TrainingError("a hook needs more than encoded rows, and there is nothing beside them.")
+        return self._supplies
 
     def run(self) -> Position:
         """Train to the end, or to patience's; then put the best weights back.
@@ -249,16 +272,17 @@ class Loop:
         try:
             window = self._window(rows)
             for hook in self._having("before_batch"):
-                window = [(hook.before_batch(self, batch), share) for batch, share in window]
-            self.items = int(self._total(sum(self.task.items(batch) for batch, share in window if share)))
-            return self._total(sum(self._backward(*part, last=part is window[-1]) for part in window))
+                window = [(hook.before_batch(self, batch), share, part) for batch, share, part in window]
+            self.items = int(self._total(sum(self.task.items(batch) for batch, share, _ in window if share)))
+            return self._total(sum(self._backward(*each, last=each is window[-1]) for each in window))
         except Exception as error:
             if not ran_out(error):
                 raise
             self._halve(micro, error)
         return None
 
-    def _backward(self, batch: Batch, share: float, *, last: bool) -> float:
+    def _backward(self, batch: Batch, share: float, part: np.ndarray, *, last: bool) -> float:
+        self.part = part
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             outputs = self.forward(batch)
             loss = share * self.task.loss(outputs, batch) / self.items
@@ -354,6 +378,7 @@ class Loop:
         self.position = Position(**state)
         if self.position.asked_micro != self.settings.micro_batch_size:  # the user chose another since
             self.position.asked_micro = self.position.micro_batch_size = self.settings.micro_batch_size
+        self._take_precision(self.position.precision)
         self._load(tensors["weights"])
         load_optimizer(self.optimizer, tensors.get("optimizer", {}))
         self.precision.load_state_dict(tensors.get("scale", {}))
@@ -364,6 +389,33 @@ class Loop:
         else:
             self._draw_from_here()  # more processes than wrote it
         self.report({"event": "resumed", "step": self.position.step, "total": self.total_steps, "torn": torn})
+
+    def _take_precision(self, name: str) -> None:
+        self.precision = Precision(precision(name, self.accelerator.device.type), self.accelerator.device)
+
+    def _refuse_idle(self) -> None:
+        """Refuse what cannot be known to have no effect before the rows and the steps are."""
+        warmup = getattr(self.settings.schedule.settings, "warmup_steps", None) or 0
+        if warmup >= self.total_steps:
+            raise RecipeError(
+                f"training.schedule.warmup_steps is {warmup}, but the training has {self.total_steps} steps in all: "
+                "the rate would never be reached.",
+                fix="Make it smaller, or set warmup_share.",
+            )
+        if self.settings.sampling == "shuffled":
+            return
+        if self._classes is None:
+            raise RecipeError(
+                f"training.sampling is {self.settings.sampling}, but rows of the task {self.task.name} have no one "
+                "class to draw by.",
+                fix="Leave it out.",
+            )
+        if self.task.balances:
+            raise RecipeError(
+                f"training.sampling is {self.settings.sampling}, and task.{self.task.balances} makes up for rare "
+                "classes too: together they overdo it.",
+                fix="Leave one of them out.",
+            )
 
     def call(self, seam: str, *args: Any) -> None:
         """Call a seam of every hook that has it; an error says which hook, where."""
@@ -427,15 +479,16 @@ class Loop:
         inputs = {k: v.to(self.accelerator.device) for k, v in shortest.items() if k != STATES}
         return FrozenLayers.of(self.plain_model, inputs).quieten(inputs)
 
-    def _window(self, rows: np.ndarray) -> list[tuple[Batch, float]]:
-        """Return this process's micro-batches of a step, each with 1, or 0 where it only fills up."""
+    def _window(self, rows: np.ndarray) -> list[tuple[Batch, float, np.ndarray]]:
+        """Return this process's micro-batches of a step, each with 1, or 0 where it only fills up, and its places."""
+        self.window, places = rows, np.arange(len(rows))
         processes, me = self.accelerator.num_processes, self.accelerator.process_index
-        micro = cut(rows, self.position.micro_batch_size or len(rows), processes)[me::processes]
+        micro = cut(places, self.position.micro_batch_size or len(rows), processes)[me::processes]
         window = []
         for part in micro:
-            share = 1.0 if len(part) else 0.0
-            batch = self.train.batch(part if len(part) else rows[:1])
-            window.append(({k: v.to(self.accelerator.device) for k, v in batch.items()}, share))
+            share, part = (1.0, part) if len(part) else (0.0, places[:1])
+            batch = self.train.batch(rows[part])
+            window.append(({k: v.to(self.accelerator.device) for k, v in batch.items()}, share, part))
         return window
 
     def _measurement_due(self) -> bool:

@@ -31,6 +31,7 @@ class Position:
     micro_batch_size: int | None = None  # and as memory has room for
     skipped: list[dict[str, Any]] = field(default_factory=list)  # steps left out: step, loss, rows
     health: dict[str, Any] = field(default_factory=dict)  # see training.health
+    precision: str = "float32"  # of forward and backward passes, which "auto" may choose otherwise on another machine
     done: bool = False
 
 
