@@ -135,7 +135,7 @@ def tiny_for(tiny_model: Callable[..., Path]) -> Callable[[str], Path]:
         from weitiao import plugins
 
         cls = plugins.find("tasks", task)
-        return tiny_model(cls.tiny().get("family", "bert"), writer="likelihood" in cls.gives)
+        return tiny_model(cls.tiny().get("family", "bert"), writer="texts" in cls.gives)
 
     return make
 

@@ -16,6 +16,7 @@ from typing import Any
 FAMILIES = ("bert", "distilbert", "roberta", "deberta-v2", "modernbert", "albert", "llama", "gpt2")
 DECODERS = ("llama", "gpt2")
 WRITERS = ("llama", "gpt2", "qwen2", "gemma3_text")
+MASKED = ("bert_lm",)  # an encoder with the heads of its pretraining
 ENCODER_DECODERS = ("t5", "bart", "marian", "bert2bert")
 
 _ENGLISH = """
@@ -38,7 +39,7 @@ def make(family: str, folder: Path, *, labels: int | None = None, writer: bool =
     Parameters
     ----------
     family
-        One of `FAMILIES`, `WRITERS` or `ENCODER_DECODERS`.
+        One of `FAMILIES`, `MASKED`, `WRITERS` or `ENCODER_DECODERS`.
     folder
         Made if it is not there.
     labels
@@ -52,6 +53,7 @@ def make(family: str, folder: Path, *, labels: int | None = None, writer: bool =
     from transformers import (
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForPreTraining,
         AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
     )
@@ -63,6 +65,7 @@ def make(family: str, folder: Path, *, labels: int | None = None, writer: bool =
     if labels:
         config.num_labels = labels
     writes = AutoModelForSeq2SeqLM if family in ENCODER_DECODERS else AutoModelForCausalLM if writer else AutoModel
+    writes = AutoModelForPreTraining if family in MASKED else writes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = (AutoModelForSequenceClassification if labels else writes).from_config(config)
@@ -196,6 +199,7 @@ _SEQUENCES = {
 }
 _CONFIGS: dict[str, Callable[[int], Any]] = {
     "bert": _config("BertConfig", **_SIZE),
+    "bert_lm": _config("BertConfig", **_SIZE),
     "distilbert": _config(
         "DistilBertConfig", dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=LENGTH
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ from weitiao.evaluation.inference import ask
 from weitiao.methods.base import Known
 from weitiao.models.find import find
 from weitiao.models.load import load_tokenizer
+from weitiao.randomness import derive_seed
 from weitiao.tasks.base import Features, Task
+from weitiao.training.contrastive import by_pairs, with_names
 from weitiao.training.convex import solve
 from weitiao.training.hook import Hook
 from weitiao.training.loop import Loop, Outside
 from weitiao.training.method_hook import method_hooks
 from weitiao.training.prefix import Reader
 from weitiao.training.settings import TrainingSettings
+from weitiao.training.supplies import Supplies
 
 
 def make(family: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
@@ -53,6 +56,7 @@ class Trial:
     tokenizer: Any
     features: Features
     pooling: str
+    strangers: dict[str, Stranger] = field(default_factory=dict)
 
     def build(self, seed: int = 0) -> nn.Module:
         return self.task.build(self.pretrained, pooling=self.pooling, dropout=None, seed=seed)
@@ -70,6 +74,20 @@ class Trial:
     def decoded(self, model: nn.Module) -> list[Any]:
         return self.task.decode(self.said(model), self.rows, {})
 
+    def supplies(self) -> Supplies:
+        """Its rows, the same without labels, and a model a name in place of bundles."""
+        table = Table.from_rows(self.rows)
+        bare = [request(self, row) for row in self.rows]
+
+        def encode(rows: Table) -> Features:
+            return Features.encode(self.task, rows, self.tokenizer, 64)
+
+        return Supplies(table, encode, self.stranger, Table.from_rows(bare))
+
+    def stranger(self, name: str) -> Stranger:
+        """The model of a name, made once."""
+        return self.strangers.get(name) or self.strangers.setdefault(name, Stranger(self, name))
+
     def batch(self, rows: Iterable[int] | None = None) -> dict[str, torch.Tensor]:
         return self.features.batch(range(len(self.features)) if rows is None else rows)
 
@@ -78,6 +96,21 @@ class Trial:
 
     def targets(self) -> np.ndarray:
         return np.array([row["labels"] for row in self.features.inputs])
+
+
+class Stranger:
+    """Another model for the same task, other than the one that trains; its labels are in another order."""
+
+    def __init__(self, at: Trial, name: str) -> None:
+        self.task = copy.deepcopy(at.task)
+        self.task.state["labels"] = at.task.labels[::-1]
+        self.text_fields = at.task.request_fields(list(at.rows[0]))
+        self._at, seed = at, derive_seed(0, name)
+        self.model = at.task.build(at.pretrained, pooling=at.pooling, dropout=None, seed=seed)
+
+    def ask(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        features = Features.encode(self.task, Table.from_rows(rows), self._at.tokenizer, 64)
+        return [500.0 * said for said in ask(self.model, self.task, features)]  # an untrained head hardly decides
 
 
 def trial(name: str, folder: Path, settings: Mapping[str, Any] | None = None, *, pooling: str | None = None) -> Trial:
@@ -89,7 +122,7 @@ def trial(name: str, folder: Path, settings: Mapping[str, Any] | None = None, *,
     task.learn(table)
     pretrained = find(str(folder))
     task.meet(pretrained)
-    tokenizer = load_tokenizer(pretrained)
+    tokenizer = task.extend(load_tokenizer(pretrained))
     features = Features.encode(task, table, tokenizer, 64)
     return Trial(task, rows, pretrained, tokenizer, features, pooling or pretrained.pooling)
 
@@ -101,6 +134,9 @@ def train(
     chosen = {"batch_size": 64, "learning_rate": 1e-2, "weight_decay": 0}
     chosen |= {"schedule": {"name": "constant", "warmup_share": 0}}
     chosen |= {"clip_norm": None, "epochs": 3} | settings
+    outside = outside or Outside()
+    if outside.supplies is None and hooks:
+        outside = replace(outside, supplies=at.supplies())
     loop = Loop(model, at.task, at.features, TrainingSettings(**chosen), 0, hooks, outside)
     loop.run()
     return loop
@@ -119,7 +155,12 @@ def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
         return
     if method.trains == "nothing" and not at.task.pooled:
         return
-    states = (at.features, Reader(model, at.task, at.pooling).read(at.features))
+    rows = at.features
+    if method.trains == "pairs":
+        rows = with_names(rows, names_of(at)) if method.settings.label_names else rows
+        how = TrainingSettings(epochs=1, batch_size=16, learning_rate=1e-2), 0, Outside()
+        by_pairs(model, at.task, at.pooling, rows, method.settings, how)
+    states = (rows, Reader(model, at.task, at.pooling).read(rows))
     if method.trains == "nothing":
         method.fill(model, _known(model, at, states[1].hidden))
         return
@@ -128,16 +169,20 @@ def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
         at.task,
         {"train": states, "dev": states},
         strengths=method.settings.C,
-        measure=lambda logits: {"accuracy": float((logits.argmax(1) == at.targets()).mean())},
+        measure=lambda logits: {"accuracy": float((logits.argmax(1)[: len(at.rows)] == at.targets()).mean())},
     )
 
 
-def _known(model: nn.Module, at: Trial, hidden: Any) -> Known:
+def names_of(at: Trial) -> Features | None:
+    """The names of the labels as encoded rows, if they say anything."""
     names = at.task.label_rows()
-    if names is None:
-        return Known(hidden, torch.from_numpy(at.targets()), None)
-    rows = Features.encode(at.task, names, at.tokenizer, 64)
-    return Known(hidden, torch.from_numpy(at.targets()), Reader(model, at.task, at.pooling).read(rows).hidden)
+    return None if names is None else Features.encode(at.task, names, at.tokenizer, 64)
+
+
+def _known(model: nn.Module, at: Trial, hidden: Any) -> Known:
+    rows = names_of(at)
+    said = None if rows is None else Reader(model, at.task, at.pooling).read(rows).hidden
+    return Known(hidden, torch.from_numpy(at.targets()), said)
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -170,7 +215,8 @@ def check_introduction(family: str, name: str) -> None:
     assert plugins.summary(family, name).endswith(".")
     assert "Source:" in (module.__doc__ or "")
     assert inspect.getdoc(member)
-    member.Settings()
+    needed = {key for key, setting in member.Settings.model_fields.items() if setting.is_required()}
+    member.Settings(**{key: value for key, value in member.tiny()["settings"].items() if key in needed})
     with pytest.raises(ValidationError, match="no_such_setting"):
         member.Settings(no_such_setting=1)
     for setting in member.Settings.model_fields.values():

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from weitiao.evaluation.report import Report
     from weitiao.methods.base import Method
+    from weitiao.models.find import Pretrained
 
-__all__ = ["FORMAT_VERSION", "TOLERANCE", "Bundle", "Contents", "write"]
+__all__ = ["FORMAT_VERSION", "TOLERANCE", "Bundle", "Contents", "lineage", "told", "write"]
 
 FORMAT_VERSION = 1
 # Largest difference between a number said of a reference row when saved and when loaded. In float32, another batch
@@ -86,6 +87,32 @@ def write(folder: Path, contents: Contents) -> None:
     with whole_folder(folder) as aside:
         _write_files(aside, contents)
         seal(aside)
+
+
+def lineage(pretrained: Pretrained) -> list[dict[str, Any]]:
+    """Return what a base model was made of, the oldest first: names, content hashes, tasks and methods.
+
+    Nothing if it is no bundle's: then it was trained elsewhere.
+    """
+    if pretrained.bundle is None:
+        return []
+    facts = read_object(pretrained.bundle, "bundle.json")
+    recipe = Recipe.load_trained(pretrained.bundle / "recipe.yaml")
+    base = facts["base"]
+    first = {"name": base["name"], "content_hash": base["content_hash"], "task": None, "method": None}
+    last = {
+        "name": pretrained.name,
+        "content_hash": pretrained.content_hash,
+        "task": recipe.task.name,
+        "method": recipe.method.name,
+    }
+    return [*(facts.get("lineage") or [first]), last]
+
+
+def told(lineage: Sequence[Mapping[str, Any]]) -> str:
+    """Return a lineage for people to read, the oldest first."""
+    made = [f"{one['name']}" + (f" ({one['task']} by {one['method']})" if one["task"] else "") for one in lineage]
+    return " → ".join(made)
 
 
 def _write_files(folder: Path, contents: Contents) -> None:
@@ -178,9 +205,11 @@ class Bundle:
     def model(self) -> nn.Module:
         """The model, ready to answer."""
         from weitiao.models.find import find, transformer_folder
+        from weitiao.models.prompted import SETTINGS
 
         if self.facts["part"] == "model":
-            config = transformer_folder(self.folder / "model") / "config.json"
+            prompt, config = (self.folder / "model" / name for name in (SETTINGS, "config.json"))
+            config = prompt if prompt.is_file() else transformer_folder(config.parent) / config.name
             if self.task.labels:
                 check_labels(self.folder, config, self.task.labels)
             return self.task.reopen(self.folder / "model").eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from weitiao.bundle import told
 from weitiao.evaluation.report import Report
 from weitiao.recipe import Recipe
 
@@ -48,6 +49,7 @@ def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, model: 
     )
     labels = ", ".join(f"`{label}`" for label in facts["labels"])
     labels = f" Labels: {labels}." if labels else ""
+    descent = f"\n\nWhat it was made of, in turn: {told(facts['lineage'])}." if facts["lineage"] else ""
     return f"""# {report.title}
 
 {report.headline}
@@ -57,7 +59,7 @@ def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, model: 
 ## What it is
 
 {recipe.task.name} by the method {recipe.method.name}, on `{facts["base"]["name"]}`
-(content `{facts["base"]["content_hash"][:12]}`).{labels}
+(content `{facts["base"]["content_hash"][:12]}`).{labels}{descent}
 
 ## Use
 
@@ -93,6 +95,8 @@ On {rows["test"]:,} test rows, met once; intervals hold 95% of {report.resamples
 
 def _how_to_open(model: Any, labels: int) -> str:
     """Say how the saved model opens without weitiao: classes of ours know, others are transformers' own."""
+    if hasattr(type(model), "how_to_open"):
+        return model.how_to_open
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     stock = next((c.__name__ for c in type(inner).__mro__ if c.__module__.startswith("transformers.")), "")
     if inner is not model:
@@ -100,4 +104,4 @@ def _how_to_open(model: Any, labels: int) -> str:
         return _OPEN_ADAPTER.format(
             name=stock if not hasattr(inner, "how_to_open") else type(inner).__name__, labels=count
         )
-    return inner.how_to_open if hasattr(inner, "how_to_open") else _OPEN_STOCK.format(name=stock)
+    return _OPEN_STOCK.format(name=stock)

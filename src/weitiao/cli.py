@@ -108,30 +108,82 @@ def run(
 ) -> None:
     """Run a recipe: data, training, honest test, bundle. Killed at any instant, the same command goes on.
 
+    A recipe with stages runs them in order, each on the model of the one before.
+
     Example: weitiao run recipe.yaml method=lora training.epochs=5
     """
-    from weitiao.recipe import Recipe
-
-    is_run = recipe.is_dir()
-    read = Recipe.load(recipe / "recipe.yaml" if is_run else recipe, overrides or [])
-    if folder is None:
-        folder = recipe if is_run else Path("runs") / recipe.stem
     _be_calm()
-    from weitiao.run import run as execute
-
-    bundle = execute(read, folder, show=not quiet)
+    bundle, page = _execute(recipe, overrides or [], folder, show=not quiet)
     from weitiao.training.processes import Processes
 
     if not Processes().main:  # one of several tells
         return
     report = bundle.report
     if as_json:
-        _print_json({"bundle": str(bundle.folder), "line": report.line, "report": str(folder / "report.html")})
+        _print_json({"bundle": str(bundle.folder), "line": report.line, "report": str(page)})
     else:
         typer.echo(report.line)
         typer.echo(report.headline)
         typer.echo(report.headline_zh)
-        typer.echo(f"bundle: {bundle.folder}\nreport: {folder / 'report.html'}")
+        typer.echo(f"bundle: {bundle.folder}\nreport: {page}")
+
+
+def _execute(path: Path, overrides: list[str], folder: Path | None, *, show: bool) -> tuple[Any, Path]:
+    """Run a recipe or its stages; return the bundle, and where the page of the report is."""
+    from weitiao.recipe import Recipe
+    from weitiao.stages import Stages, is_staged
+
+    if folder is None:
+        folder = path if path.is_dir() else Path("runs") / path.stem
+    if is_staged(path):
+        stages = Stages.load(path, overrides)
+        return stages.run(folder, show=show), folder / stages.names[-1] / "report.html"
+    read = Recipe.load(path / "recipe.yaml" if path.is_dir() else path, overrides)
+    from weitiao.run import run as execute
+
+    return execute(read, folder, show=show), folder / "report.html"
+
+
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", help="Such as training.epochs=5.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Joined by commas, or all; see: weitiao list methods.")] = "all",
+    folder: Annotated[
+        Path | None, typer.Option(help="Of the comparison; runs/compare/ and the recipe's name when left out.")
+    ] = None,
+    share_rate: Annotated[
+        bool, typer.Option("--share-rate", help="Give the learning rates of the recipe to every method.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Tell nothing on the way.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run several methods on the same rows and print one table, the best first.
+
+    Settings under method: and the learning rates of the recipe hold for the recipe's own method; the other methods
+    take their defaults, since a rate that suits one ruins another. All else holds for all. What only a training loop
+    reads is left out for methods that take no steps, and said. A method that cannot be used here is a line that says
+    why. Killed at any instant, the same command goes on; finished methods are not run again.
+
+    Example: weitiao compare recipe.yaml --methods head,lora,full
+    """
+    from weitiao.recipe import Recipe
+
+    read = Recipe.load(recipe, overrides or [])
+    _be_calm()
+    from weitiao.compare import compare as run_all
+
+    folder = folder or Path("runs") / "compare" / recipe.stem
+    say = (lambda line: None) if quiet else (lambda line: typer.echo(line, err=True))
+    found = run_all(read, methods, folder, share_rate=share_rate, say=say)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        found.show(_console(soft_wrap=False) if sys.stdout.isatty() else _console(width=160))
+        typer.echo(f"page: {folder / 'comparison.html'}")
+    raise typer.Exit(0 if found.done else 1)
 
 
 @app.command()
@@ -389,7 +441,7 @@ def main(args: list[str] | None = None) -> int:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         return 2 if isinstance(error, RecipeError) else 1
     except (KeyboardInterrupt, typer.Abort):
-        goes_on = " The same command goes on where it stopped." if args[:1] == ["run"] else ""
+        goes_on = " The same command goes on where it stopped." if args[:1] in (["run"], ["compare"]) else ""
         typer.echo(f"Interrupted.{goes_on}", err=True)
         return 1
     except BrokenPipeError:  # the reader of a pipe has gone, which is no mistake of anybody's

@@ -43,7 +43,7 @@ def learned(recipe: Recipe, rows: int = 3) -> list[list[tuple[str, bool]]]:
     train = data.without(task.accepts).splits.train
     pretrained = find(recipe.model.name)
     task.meet(pretrained)
-    tokenizer = load_tokenizer(pretrained)
+    tokenizer = task.extend(load_tokenizer(pretrained))
     first = [dict(train[i]) for i in range(min(rows, len(train)))]
     return tell(task.encode(first, tokenizer, recipe.model.max_length or pretrained.max_length), tokenizer)
 

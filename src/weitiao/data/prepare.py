@@ -13,6 +13,7 @@ from weitiao.data.fields import Field, map_fields
 from weitiao.data.read import ReadOptions, read
 from weitiao.data.split import Splits, SplitSettings, complete, remove_leaks
 from weitiao.data.table import SetAside, Source, Table
+from weitiao.data.unlabeled import without_labels
 from weitiao.errors import DataError
 from weitiao.plugins import Options
 
@@ -25,6 +26,9 @@ class DataSettings(Options):
     train: str | tuple[str, ...] = Setting(description="file or files, a folder of classes, or hub:NAME")
     dev: str | tuple[str, ...] | None = Setting(None, description="rows to choose by; null: cut from train")
     test: str | tuple[str, ...] | None = Setting(None, description="rows met once, at the end; null: cut from train")
+    unlabeled: str | tuple[str, ...] | None = Setting(
+        None, description="rows without labels, for what learns from them; null: there are none"
+    )
     fields: dict[str, str] = Setting({}, description="field of the task to column of the file; found where left out")
     read: ReadOptions = Setting(ReadOptions(), description="how files are read; found out where left out")
     split: SplitSettings = Setting(SplitSettings(), description="how missing splits are cut from train")
@@ -49,13 +53,15 @@ class DataSettings(Options):
 class Prepared:
     """Usable rows by split, and where all others went.
 
-    ``rows_in == sum of the splits + len(set_aside)``, always.
+    ``rows_in == sum of the splits + len(set_aside)``, always; rows without labels are apart, and account for
+    themselves.
     """
 
     splits: Splits
     set_aside: tuple[SetAside, ...]
     rows_in: int
     sources: tuple[Source, ...]
+    unlabeled: Table | None = None
 
     @property
     def tables(self) -> Mapping[str, Table]:
@@ -69,18 +75,25 @@ class Prepared:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """A hash of the rows of each split."""
-        return {name: table.fingerprint for name, table in self.tables.items()}
+        """A hash of the rows of each split, and of those without labels."""
+        more = {} if self.unlabeled is None else {"unlabeled": self.unlabeled}
+        return {name: table.fingerprint for name, table in {**self.tables, **more}.items()}
 
     def without(self, refused: Callable[[Table], Mapping[int, str]]) -> Prepared:
-        """Set aside the rows that `refused` names, index to reason, in each split."""
+        """Set aside the rows that `refused` names, index to reason, in each split and among those without labels."""
         kept, gone = {}, list(self.set_aside)
         for name, table in self.tables.items():
             left = table.put_aside(refused(table))
             kept[name] = left
             gone += left.set_aside[len(table.set_aside) :]
             _must_have_rows(name, left)
-        return Prepared(Splits(**kept), tuple(gone), self.rows_in, self.sources)
+        rest = self.unlabeled
+        if rest is not None:
+            usual = kept["train"][0]  # what a row without label lacks is taken to be as it should
+            lacks = {name: [value] * len(rest) for name, value in usual.items() if name not in rest.column_names}
+            rest = rest.put_aside(refused(rest.with_columns(lacks)))
+            _must_have_rows("unlabeled", rest)
+        return Prepared(Splits(**kept), tuple(gone), self.rows_in, self.sources, rest)
 
 
 def _must_have_rows(name: str, table: Table) -> None:
@@ -139,4 +152,10 @@ def prepare(
         before = {name: len(table.set_aside) for name, table in splits.tables.items()}
         splits = remove_leaks(splits, text_fields)
         aside += [row for name, table in splits.tables.items() for row in table.set_aside[before[name] :]]
-    return Prepared(splits, tuple(aside), rows_in, tuple(s for table in tables for s in table.sources))
+    rest = None
+    if settings.unlabeled is not None:
+        paths = settings.unlabeled if isinstance(settings.unlabeled, str) else list(settings.unlabeled)
+        rest = without_labels(read(paths, settings.read, formats), fields, settings.fields, splits)
+        _must_have_rows("unlabeled", rest)
+        tables.append(rest)
+    return Prepared(splits, tuple(aside), rows_in, tuple(s for table in tables for s in table.sources), rest)

@@ -15,7 +15,6 @@ from weitiao.probability import softmax
 __all__ = ["label_names", "nearest"]
 
 _CHUNK = 16_000_000  # similarities held at once: 64 MiB
-_CLOSEST = 1e-6  # cosine distance below which float32 cannot tell two rows apart
 
 
 def nearest(
@@ -36,21 +35,17 @@ def nearest(
     -------
     ``(test rows, classes)``, each row summing to 1.
     """
-    train, test = _unit(train_features), _unit(test_features)
-    targets = np.asarray(train_targets, dtype=np.int64)
-    k = min(k, len(train))
-    votes = np.zeros((len(test), classes))
+    import torch
+
+    from weitiao.models.neighbors import unit, vote
+
+    train, test = unit(torch.as_tensor(train_features)), unit(torch.as_tensor(test_features))
+    values = torch.nn.functional.one_hot(torch.as_tensor(train_targets, dtype=torch.long), classes).double()
     step = max(1, _CHUNK // max(len(train), 1))
-    for start in range(0, len(test), step):
-        similar = test[start : start + step] @ train.T  # (chunk, train rows)
-        near = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        weight = 1.0 / np.maximum(1.0 - np.take_along_axis(similar, near, axis=1), _CLOSEST)
-        rows = np.arange(start, start + len(similar))[:, None]
-        np.add.at(votes, (rows, targets[near]), weight)
-    return votes / votes.sum(axis=1, keepdims=True)
+    return torch.cat([vote(train, values, some, k) for some in test.split(step)]).numpy()
 
 
-def label_names(label_features: np.ndarray, test_features: np.ndarray, *, scale: float = 20.0) -> np.ndarray:
+def label_names(label_features: np.ndarray, test_features: np.ndarray, *, scale: float | None = None) -> np.ndarray:
     """Compare each row with the names of the labels; needs no labelled row.
 
     Parameters
@@ -60,16 +55,15 @@ def label_names(label_features: np.ndarray, test_features: np.ndarray, *, scale:
     test_features
         ``(rows, hidden)``.
     scale
-        Cosines are multiplied by it before the softmax; 20 is what sentence encoders are trained with.
+        Cosines are multiplied by it before the softmax; as sentence encoders are trained when left out.
 
     Returns
     -------
     ``(rows, classes)``, each row summing to 1.
     """
-    return softmax(scale * (_unit(test_features) @ _unit(label_features).T))
+    import torch
 
+    from weitiao.models.neighbors import LABEL_SCALE, unit
 
-def _unit(features: np.ndarray) -> np.ndarray:
-    features = np.asarray(features, dtype=np.float32)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(length == 0, 1, length)  # a row of zeros stays zeros: as near to one row as to another
+    cosines = unit(torch.as_tensor(test_features)) @ unit(torch.as_tensor(label_features)).T
+    return softmax((LABEL_SCALE if scale is None else scale) * cosines.numpy())

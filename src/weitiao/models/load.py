@@ -24,12 +24,14 @@ from weitiao.models.quiet import quiet
 from weitiao.randomness import torch_seed
 
 __all__ = [
+    "label_names",
     "load_encoder",
     "load_sequence_classifier",
     "load_tokenizer",
     "native_pooling",
     "open_saved",
     "open_tokenizer",
+    "renew_head",
     "save",
     "save_tokenizer",
 ]
@@ -112,7 +114,7 @@ def load_sequence_classifier(
             f"{pretrained.name} is an encoder-decoder ({config.model_type}), made to write text, not to classify it.",
             fix="Name an encoder (such as bert-base-chinese) or a decoder.",
         )
-    same_head = _label_names(config) == list(labels) and config.problem_type in (None, problem)
+    same_head = label_names(config) == list(labels) and config.problem_type in (None, problem)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = problem
@@ -124,7 +126,7 @@ def load_sequence_classifier(
             config.classifier_pooling = pooling
         model = _stock(folder, config, seed=seed, keep_head=same_head)
     else:
-        model = _pooled(folder, config, pooling=pooling, seed=seed)
+        model = _pooled(folder, config, pooling=pooling, seed=seed, keep_head=same_head)
     if dropout is not None:
         _set_dropout(model, dropout)
     return model.eval()
@@ -235,12 +237,12 @@ def _stock(folder: Path, config: Any, *, seed: int, keep_head: bool) -> Any:
         learned = _outside(model) - set(info["missing_keys"])
         if not keep_head and any(name.startswith(_HEADS) for name in learned):
             with torch_seed(seed, "new head"):
-                new |= _renew_head(model)
+                new |= renew_head(model)
     model.new_parameters = frozenset(new & {name for name, _ in model.named_parameters()})
     return model
 
 
-def _renew_head(model: Any) -> set[str]:
+def renew_head(model: Any) -> set[str]:
     """Initialise what is outside the backbone again: a head learned for other labels says nothing of these."""
     names = _outside(model)
     for name, parameter in model.named_parameters():
@@ -258,7 +260,7 @@ def _outside(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) not in inside}
 
 
-def _pooled(folder: Path, config: Any, *, pooling: str, seed: int) -> nn.Module:
+def _pooled(folder: Path, config: Any, *, pooling: str, seed: int, keep_head: bool) -> nn.Module:
     from transformers import AutoModel
 
     from weitiao.models.pooled import SentenceClassifier, head_dropout
@@ -269,7 +271,9 @@ def _pooled(folder: Path, config: Any, *, pooling: str, seed: int) -> nn.Module:
     with torch_seed(seed, "new head"):  # a stream of its own: what the encoder lacked does not shift it
         nn.init.normal_(model.classifier.weight, std=getattr(config, "initializer_range", 0.02))
     nn.init.zeros_(model.classifier.bias)
-    new = {f"encoder.{name}" for name in info["missing_keys"]} | {"classifier.weight", "classifier.bias"}
+    new = {f"encoder.{name}" for name in info["missing_keys"]}
+    if not (keep_head and model.take_head(folder.parent)):
+        new |= {"classifier.weight", "classifier.bias"}
     model.new_parameters = frozenset(new & {name for name, _ in model.named_parameters()})  # type: ignore[assignment]
     return model
 
@@ -289,7 +293,8 @@ def _set_dropout(model: Any, dropout: float) -> None:
             setattr(model.config, key, dropout)
 
 
-def _label_names(config: Any) -> list[str]:
+def label_names(config: Any) -> list[str]:
+    """Return the labels that a config knows, in the order of the logits."""
     return [config.id2label[i] for i in sorted(config.id2label)]
 
 

@@ -175,7 +175,8 @@ def head_modules(model: nn.Module) -> list[str]:
     if getattr(inner, "head_is_pretrained", False):  # a writer's head is a part of the backbone
         return []
     beside = [] if body is inner else list(inner.named_children())  # T5 finds spans with no backbone apart
-    names = [n for n, child in beside if child is not body and any(True for _ in child.parameters())]
+    shared = {id(p) for p in body.parameters()}
+    names = [path for n, child in beside if child is not body for path in _apart(n, child, shared)]
     fresh = new_parameters(model)
     known = {id(p) for n, p in inner.named_parameters() if _plain(n) not in fresh}
     for name, child in body.named_children():
@@ -283,7 +284,7 @@ def inside_last_layers(model: nn.Module, targets: Sequence[str], count: int) -> 
     """Return the full paths of the modules called one of `targets` in the last `count` layers."""
     last = [id(module) for block in list(layers(model))[-count:] for module in block.modules()]
     ends = tuple(f".{target}" for target in targets)
-    return [path for path, module in model.named_modules() if id(module) in last and path.endswith(ends)]
+    return [path for path, module in model.named_modules() if id(module) in last and f".{path}".endswith(ends)]
 
 
 def pool(last_hidden_state: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
@@ -342,6 +343,17 @@ def _dense_paths(model: nn.Module) -> list[str]:
             if isinstance(getattr(module, "base_layer", module), nn.Linear | Conv1D) and path and not inside_adapter:
                 paths.append(path)
     return list(dict.fromkeys(paths))
+
+
+def _apart(path: str, module: nn.Module, shared: set[int]) -> list[str]:
+    """Return the largest modules, from one down, that have parameters and share none of these.
+
+    A head over the vocabulary is tied to the embeddings: a copy of the whole would tear them apart.
+    """
+    own = {id(p) for p in module.parameters()}
+    if not own & shared:
+        return [path] if own else []
+    return [name for n, child in module.named_children() for name in _apart(f"{path}.{n}", child, shared)]
 
 
 def _plain(name: str) -> str:

@@ -19,7 +19,7 @@ from weitiao.models.gguf import plain_folder
 from weitiao.models.parts import unwrap
 from weitiao.models.quiet import quiet
 
-__all__ = ["TARGET_PLACES", "as_writer", "ends_of", "must_pack", "packed", "scores", "start_of", "write"]
+__all__ = ["TARGET_PLACES", "as_writer", "ends_of", "must_pack", "packed", "scores", "start_of", "with_places", "write"]
 
 # What a batch calls the places whose outputs are wanted, bool ``(rows, length)``.
 TARGET_PLACES = "target_places"
@@ -72,6 +72,11 @@ def as_writer(model: Any, generation: Mapping[str, Any]) -> nn.Module:
     was = model.generation_config
     kept = {name: value for name in _KEPT if (value := getattr(was, name, None)) is not None}
     model.generation_config = GenerationConfig(**kept | dict(generation))
+    return with_places(model)
+
+
+def with_places(model: Any) -> nn.Module:
+    """Let a model with a head over the vocabulary take `TARGET_PLACES`."""
     places = Places()
     model.register_forward_pre_hook(places.receive, with_kwargs=True)
     model.get_output_embeddings().register_forward_pre_hook(places.choose)

@@ -145,6 +145,17 @@ def cut_off(features: Mapping[str, Features]) -> Iterator[Finding]:
                 places=tuple(encoded.places[i] for i in cut[:20]),
                 count=len(cut),
             )
+        short = [i for i, one in enumerate(encoded.inputs) if one.get("examples_lost")]
+        if short:
+            yield Finding(
+                "examples",
+                "info",
+                f"{len(short):,} of {len(encoded):,} inputs of {split} have no room for all examples: "
+                f"{sum(encoded.inputs[i]['examples_lost'] for i in short):,} are left out, the unlikest first.",
+                "Lower task.prompt.examples.count, or choose a model that takes more.",
+                places=tuple(encoded.places[i] for i in short[:20]),
+                count=len(short),
+            )
 
 
 class Task:
@@ -197,14 +208,14 @@ class Task:
     metrics: ClassVar[tuple[str, ...]]
     main_metric: ClassVar[str]
     gives: ClassVar[tuple[str, ...]]
-    baselines: ClassVar[tuple[str, ...]] = ("untuned",)
+    baselines: tuple[str, ...] = ("untuned",)
     formats: ClassVar[tuple[str, ...]] = ()
-    pooled: ClassVar[bool] = False
-    has_new_head: ClassVar[bool] = True
+    pooled: bool = False
+    has_new_head: bool = True
     selects_by: ClassVar[Literal["metric", "loss"]] = "metric"
     classes_are_targets: ClassVar[bool] = True
-    one_item_a_row: ClassVar[bool] = False
-    cuts_by_itself: ClassVar[bool] = False
+    one_item_a_row: bool = False
+    cuts_by_itself: bool = False
     augments: ClassVar[bool] = True
     one_sequence: bool = True
     couples_rows: ClassVar[bool] = False
@@ -248,6 +259,10 @@ class Task:
 
     def meet(self, pretrained: Pretrained) -> None:
         """Get to know the model before rows are encoded for it; facts go into `state`, as in `learn`."""
+
+    def extend(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+        """Return the tokenizer that rows are encoded with: the model's own, with the words that this task adds."""
+        return tokenizer
 
     def why_not_augment(self) -> str | None:
         """Return ``None`` if training texts may be written again, or a sentence that says why not."""

@@ -46,5 +46,6 @@ class Classification(Classifier):
             {"logit_adjustment": 1.0},
             {"logit_adjustment": 2.0, "loss": "focal"},
             {"labels": ["positive", "negative"]},
+            {"prompt": {"verbalizer": {"positive": "good", "negative": "bad"}}},
         ]
-        return {"rows": rows, "settings": {}, "variants": variants}
+        return {"rows": rows, "settings": {}, "variants": variants, "family": "bert_lm"}

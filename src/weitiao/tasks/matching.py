@@ -66,6 +66,7 @@ class Matching(Classifier):
         self, tables: Mapping[str, Table], tokenizer: PreTrainedTokenizerBase | None = None
     ) -> Iterator[Finding]:
         """Find texts that differ from themselves, and pairs that come back the other way round."""
+        yield from super().findings(tables, tokenizer)
         for split, table in tables.items():
             yield from _unlike_itself(split, table)
         swapped = _swapped(tables)
@@ -116,8 +117,9 @@ class Matching(Classifier):
             {"class_weights": "balanced"},
             {"logit_adjustment": 1.0},
             {"labels": ["1", "0"]},
+            {"prompt": {"verbalizer": {"1": ["yes", "good"], "0": "no"}}},
         ]
-        return {"rows": rows, "settings": {}, "variants": variants}
+        return {"rows": rows, "settings": {}, "variants": variants, "family": "bert_lm"}
 
 
 _Spot = tuple[str, int]  # split and row

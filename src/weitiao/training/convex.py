@@ -171,7 +171,7 @@ class _Problem:
         self._assign(x)
         trained = dict(self.small.named_parameters())
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
+            if parameter.requires_grad and name in trained:  # a backbone that was tuned before stays as it is
                 parameter.copy_(trained[name].to(parameter.dtype))
 
     def _call(self, stored: Any) -> Any:
@@ -190,7 +190,7 @@ def _chunks(
     features: Features, states: States, dtype: torch.dtype = torch.float64
 ) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     """Yield what the backbone said of some rows, and their targets."""
-    targets = torch.tensor([row["labels"] for row in features.inputs])
+    targets = torch.tensor([row.get("labels", -1) for row in features.inputs])  # rows that are only asked have none
     for start in range(0, len(features), _CHUNK):
         rows = slice(start, start + _CHUNK)
         yield states.output(rows, dtype), {"labels": targets[rows]}

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from weitiao.tasks.base import Task
     from weitiao.training.loop import Loop
+    from weitiao.training.supplies import Supplies
 
 __all__ = ["SEAMS", "Hook", "why_not"]
 
@@ -72,6 +73,8 @@ class Hook:
         is refused.
     needs_row_items
         It joins or compares rows with their targets, one a row; a task with other items is refused.
+    needs_unlabeled
+        It learns from rows without labels; a recipe that names none is refused.
     """
 
     class Settings(Options):
@@ -83,6 +86,7 @@ class Hook:
     drops_frozen: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
     needs_row_items: ClassVar[bool] = False
+    needs_unlabeled: ClassVar[bool] = False
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:
@@ -91,6 +95,9 @@ class Hook:
     def suits(self, model: nn.Module, task: Task) -> str | None:
         """Return ``None`` if the hook does something here, or a sentence that says why not."""
         return None
+
+    def look(self, supplies: Supplies, task: Task) -> None:
+        """Look at what `begin` will need, before time is spent; raises a `WeitiaoError` if it cannot be had."""
 
     def begin(self, loop: Loop) -> None:
         """Start of training, after a resumed run has its weights back."""

@@ -66,12 +66,15 @@ class Baseline:
         As read in a sentence, after "than": ``the majority class``.
     fits
         Forms of answers (`Task.gives`) that it can give; a task that gives none of these cannot name it.
+    pooled
+        Whether it looks at pooled features, which there are only of tasks that are `pooled`.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     title_zh: ClassVar[str]
     fits: ClassVar[Sequence[str]]
+    pooled: ClassVar[bool] = False
 
     def answer(self, told: Told) -> tuple[Any, str] | None:
         """Return answers to the test rows, as `Task.answer` does, and a sentence on how they were made.

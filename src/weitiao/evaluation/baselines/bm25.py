@@ -34,7 +34,10 @@ class BM25(Baseline):
 
     def answer(self, told: Told) -> tuple[Any, str] | None:
         """Search the same candidates by their words."""
-        rows = list(told.test)
+        measured = getattr(told.task, "measured", None)
+        if measured is None:
+            return None
+        rows = measured(list(told.test))
         documents, relevant = candidates(rows)
         if not documents:
             return None

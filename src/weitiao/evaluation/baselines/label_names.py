@@ -16,6 +16,7 @@ class LabelNames(Baseline):
 
     title, title_zh = "label names alone", "仅用标签名判断"
     fits = ("probabilities",)
+    pooled = True
 
     def answer(self, told: Told) -> tuple[Any, str] | None:
         """Give each row to the label with the nearest name."""

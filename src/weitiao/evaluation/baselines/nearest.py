@@ -17,6 +17,7 @@ class Nearest(Baseline):
 
     title, title_zh = "the model before tuning", "微调前的模型"
     fits = ("probabilities",)
+    pooled = True
 
     def answer(self, told: Told) -> tuple[Any, str] | None:
         """Let the nearest training rows vote."""
