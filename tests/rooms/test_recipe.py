@@ -63,7 +63,7 @@ def test_all_mistakes_at_once_each_with_its_line(load):
         ("model: m\n", "data is missing."),
         ("data: [", "r.yaml:1: is not YAML"),
         ("data: a\ndata: [\n", "is not YAML"),
-        ("data: a\nmethod:\n  rank: 4\n", "method needs a name; known: full, head, lora, top_layers"),
+        ("data: a\nmethod:\n  rank: 4\n", "method needs a name; known: adalora, bitfit, contrastive, "),
         ("data: a\nmethod: {name: lora, rnk: 4}\n", "method.rnk is not a setting. Did you mean 'rank'?"),
         ("data: a\nregularizers: r_drop\n", "regularizers should be a list"),
         ("data: a\nregularizers: [r_drpo]\n", "r.yaml:2: regularizers.0 is unknown"),
