@@ -33,6 +33,12 @@ _MEMBERS = {
     "training.optimizer": ("optimizers", "How a gradient becomes a step."),
     "training.schedule": ("schedules", "How the rate rises and falls."),
 }
+_TRAINS = {  # how a method trains -> what is said of it
+    "gradient": "Trains by gradient; its default rate is `{rate:g}`.",
+    "convex": "Is solved to its optimum, without the loop.",
+    "pairs": "Trains by gradient on pairs of rows, with the default rate `{rate:g}`; then its head is solved.",
+    "nothing": "Trains nothing.",
+}
 _SECTIONS = (
     "data", "model", "task", "method", "augmentation", "regularizers", "training", "evaluation", "cache", "resources",
 )  # fmt: skip
@@ -81,8 +87,7 @@ def _member(family: str, name: str) -> str:
     module = inspect.getdoc(sys.modules[cls.__module__]) or ""
     text = f"### `{name}`\n\n{module.partition(chr(10))[0]}\n"
     if rate := getattr(cls, "learning_rate", None):
-        by = "its default rate is" if cls.trains == "gradient" else None
-        text += f"\nTrains by gradient; {by} `{rate:g}`.\n" if by else "\nIs solved to its optimum, without the loop.\n"
+        text += f"\n{_TRAINS[cls.trains].format(rate=rate)}\n"
     if cls.Settings.model_fields:
         text += "\n" + _settings(cls.Settings, "")
     if source := _source(module):

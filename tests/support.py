@@ -15,6 +15,7 @@ import tiny
 from trial import adapt, make, trial, weights
 from weitiao import plugins
 from weitiao.errors import WeitiaoError
+from weitiao.recipe import with_task_defaults
 
 FAMILIES = {
     "bert": "BERT", "roberta": "RoBERTa", "llama": "Llama, Qwen and kin", "gpt2": "GPT-2", "t5": "T5", "bart": "BART",
@@ -61,14 +62,12 @@ def cell(task: str, family: str, method: str, folder: Callable[[str, bool], Path
     path = folder(family, writes or family in ("t5", "bart"))
     try:
         chosen = make("methods", method)
-        defaults = {
-            k: v for k, v in chosen.task_defaults.items() if k in plugins.find("tasks", task).Settings.model_fields
-        }
-        own = plugins.find("tasks", task).tiny()["settings"]
-        if defaults:  # it asks for a prompt, and a model that writes
+        own = {"name": task, **plugins.find("tasks", task).tiny()["settings"]}
+        asked = with_task_defaults(method, own)
+        if asked != own:  # it asks for a prompt, and a model that writes
             path = folder(family, family in tiny.WRITERS or writes or family in ("t5", "bart"))
-        at = trial(task, path, {**own, **defaults} if defaults else None, pooling=_pooling(task, family))
-        if chosen.trains == "convex" and not at.task.pooled:
+        at = trial(task, path, {k: v for k, v in asked.items() if k != "name"}, pooling=_pooling(task, family))
+        if chosen.trains in ("convex", "pairs") and not at.task.pooled:
             return "The task reads more than one vector a row, or writes: there is no head alone to solve for."
         model = at.build()
         if reason := chosen.suits(model):

@@ -7,6 +7,7 @@ from typing import Any
 
 from weitiao.bundle import told
 from weitiao.evaluation.report import Report
+from weitiao.methods.base import Method
 from weitiao.recipe import Recipe
 
 __all__ = ["model_card"]
@@ -32,7 +33,7 @@ With `method.merge: true` in the recipe, a bundle holds whole weights instead.""
 _LIMITS = "It knows the labels above and no others, and answers with them whatever it is given. "
 
 
-def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, model: Any) -> str:
+def model_card(recipe: Recipe, facts: Mapping[str, Any], report: Report, method: Method, model: Any) -> str:
     """Return the card as Markdown.
 
     Parameters
@@ -68,7 +69,7 @@ weitiao predict . "..."
 weitiao verify .
 ```
 
-{_how_to_open(model, len(facts["labels"]))}
+{_how_to_open(method, model, len(facts["labels"]))}
 
 ## How good it is
 
@@ -93,8 +94,10 @@ On {rows["test"]:,} test rows, met once; intervals hold 95% of {report.resamples
 """
 
 
-def _how_to_open(model: Any, labels: int) -> str:
+def _how_to_open(method: Method, model: Any, labels: int) -> str:
     """Say how the saved model opens without weitiao: classes of ours know, others are transformers' own."""
+    if method.part == "adapter" and method.how_to_open:
+        return method.how_to_open
     if hasattr(type(model), "how_to_open"):
         return model.how_to_open
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -155,7 +155,7 @@ def _refuse(recipe: Recipe, share_rate: bool) -> None:
             "methods are compared on one machine, each in one process of its own.",
             fix="Leave resources out, and start it without a launcher.",
         )
-    if share_rate and find("methods", recipe.method.name).trains != "gradient":
+    if share_rate and find("methods", recipe.method.name).trains not in ("gradient", "pairs"):
         raise RecipeError(f"there is no learning rate to share: the method {recipe.method.name} takes no steps.")
 
 

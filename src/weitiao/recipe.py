@@ -390,7 +390,7 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     for section, key in (("data", "train"), ("model", "name")):
         if isinstance(values.get(section), str | list):
             values[section] = {key: values[section]}
-    values["task"] = _with_defaults_of(values["method"], values["task"])
+    values["task"] = with_task_defaults(values["method"], values["task"])
     problems: list[Problem] = []
     for place, family in _MEMBERS.items():
         group, last = values, place[-1]
@@ -422,7 +422,7 @@ def _resolve(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     return values, problems
 
 
-def _with_defaults_of(method: Any, task: Any) -> Any:
+def with_task_defaults(method: Any, task: Any) -> Any:
     """Return a task with the settings without which the method has no sense, where it knows them and has no other."""
     names = [item.get("name") if isinstance(item, Mapping) else item for item in (method, task)]
     try:

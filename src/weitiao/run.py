@@ -551,7 +551,7 @@ class Run:
             "versions": _versions(),
         }
         model = best.model if self.method.part == "adapter" else self.method.whole(best.model)
-        card = model_card(self.recipe, facts, report, model)
+        card = model_card(self.recipe, facts, report, self.method, model)
         contents = Contents(
             recipe=self.recipe,
             task=self.task,

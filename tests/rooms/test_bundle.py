@@ -538,3 +538,13 @@ def test_the_card_says_what_it_is(folder):
         "weitiao verify",
     ):
         assert words in card
+
+
+@pytest.mark.parametrize("method", ["bitfit", "houlsby", "p_tuning_v2", "prompt_tuning"])
+def test_the_card_says_how_an_adapter_of_our_own_opens(tiny_bundle, method):
+    folder = tiny_bundle(method=method)
+    assert not (folder / "model").exists()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert 'weitiao.Bundle(".").model' in card
+    assert 'from_pretrained("model")' not in card
+    assert "PEFT" not in card

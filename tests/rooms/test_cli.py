@@ -17,7 +17,7 @@ import weitiao
 from weitiao import cli
 from weitiao.errors import TrainingError
 
-COMMANDS = ("check", "run", "predict", "report", "verify", "list", "new", "schema")
+COMMANDS = ("check", "run", "predict", "report", "verify", "list", "new", "schema", "compare")
 HEAVY = ("torch", "transformers", "pyarrow", "yaml", "rich", "numpy", "sklearn", "matplotlib")
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from weitiao.errors import ModelError
 from weitiao.files import write_json
-from weitiao.methods.base import Method
+from weitiao.methods.base import OWN_ADAPTER, Method
 from weitiao.plugins import Options
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _FORMAT = 1
 class Difference(Method):
     """Base of methods whose adapter is the trained tensors by name."""
 
+    how_to_open: ClassVar[str | None] = OWN_ADAPTER
     part: ClassVar[Literal["model", "adapter"]] = "adapter"  # type: ignore[assignment]
 
     def tuned(self, model: nn.Module) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from weitiao.methods import _continuous as adapter
-from weitiao.methods.base import Method
+from weitiao.methods.base import OWN_ADAPTER, Method
 from weitiao.models import parts
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = ["Prefixed"]
 class Prefixed(Method):
     """A frozen model with trained keys and values in each attention; the head trains whole."""
 
+    how_to_open: ClassVar[str | None] = OWN_ADAPTER
     starts_as_it_was: ClassVar[bool] = False
     merges: ClassVar[bool] = False
 

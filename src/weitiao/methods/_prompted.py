@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from weitiao.errors import ModelError
 from weitiao.methods import _continuous as adapter
-from weitiao.methods.base import Method
+from weitiao.methods.base import OWN_ADAPTER, Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,7 @@ _VECTORS = "vectors"
 class Prompted(Method):
     """A frozen model that reads trained vectors among its tokens; the head trains whole."""
 
+    how_to_open: ClassVar[str | None] = OWN_ADAPTER
     starts_as_it_was: ClassVar[bool] = False
     merges: ClassVar[bool] = False
 

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Known", "Method", "parameter_counts"]
+__all__ = ["OWN_ADAPTER", "Known", "Method", "parameter_counts"]
+
+OWN_ADAPTER = """`adapter/` holds what was trained and nothing else, for the base model named above:
+
+```python
+import weitiao
+
+model = weitiao.Bundle(".").model  # the base model with what was trained in its place
+```"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,10 @@ class Method:
     task_defaults
         Settings of a task without which the method has no sense there (a prompt), taken where the recipe has none of
         its own and the task knows them.
+    how_to_open
+        What the card says of opening an adapter; ``None``: as the model itself says.
+    needs_device
+        A kind of device (``"cuda"``) without which it suits no model; ``None``: it works on all.
     learning_rate, head_learning_rate
         What the loop uses when the recipe names none; ``None``: the head, which learns from nothing, has no rate of
         its own.
@@ -62,6 +74,8 @@ class Method:
 
     name: ClassVar[str]
     trains: ClassVar[Literal["gradient", "convex", "pairs", "nothing"]] = "gradient"
+    how_to_open: ClassVar[str | None] = None
+    needs_device: ClassVar[str | None] = None
     learning_rate: ClassVar[float] = 5e-5
     head_learning_rate: ClassVar[float | None] = None
     starts_as_it_was: ClassVar[bool] = True

@@ -60,6 +60,12 @@ class Ia3(PeftMethod):
         ends = [path for path in _feed_forward_ends(model) if path in self._layers(model)]
         return IA3Config(target_modules=list(self._layers(model)), feedforward_modules=ends)
 
+    def apply(self, model: nn.Module, *, seed: int) -> nn.Module:
+        """Insert the factors; 1 leaves the model as it was, so that decay towards 0 would not."""
+        applied: Any = super().apply(model, seed=seed)
+        applied.without_decay = frozenset(name for name, _ in applied.named_parameters() if ".ia3_l" in name)
+        return applied
+
     @classmethod
     def tiny(cls) -> dict[str, Any]:
         """Return the default, and one variant a setting."""

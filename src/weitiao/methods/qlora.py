@@ -48,7 +48,7 @@ class QLora(PeftMethod):
     head_learning_rate: ClassVar[float | None] = 1e-3
     starts_as_it_was: ClassVar[bool] = False
     merges: ClassVar[bool] = False
-    needs_device: ClassVar[str] = "cuda"
+    needs_device: ClassVar[str | None] = "cuda"
     settings: Settings
 
     def suits(self, model: nn.Module) -> str | None:

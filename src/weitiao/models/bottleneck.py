@@ -23,7 +23,7 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(parts.Inserted):
     """What is added to a sublayer's output x: ``up(activation(down(x)))``, zero until `up` is trained.
 
     Parameters

@@ -19,6 +19,7 @@ from weitiao.errors import ModelError
 
 __all__ = [
     "POOLINGS",
+    "Inserted",
     "Pooling",
     "adapter_targets",
     "after_layers",
@@ -27,6 +28,7 @@ __all__ = [
     "head_parameters",
     "in_eval",
     "input_layers",
+    "inserted_parameters",
     "inside_last_layers",
     "layers",
     "linear_names",
@@ -106,6 +108,16 @@ def input_layers(model: nn.Module) -> nn.ModuleList:
     if getattr(config, "is_encoder_decoder", False):
         return _stacks(model)[0]
     return layers(model)
+
+
+class Inserted(nn.Module):
+    """Base of what a method puts into a model: none of its weights was pretrained, and none is of the head."""
+
+
+def inserted_parameters(model: nn.Module) -> set[str]:
+    """Return the names of the parameters of all that is `Inserted`."""
+    own = {id(p) for module in model.modules() if isinstance(module, Inserted) for p in module.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in own}
 
 
 def new_parameters(model: nn.Module) -> set[str]:

@@ -55,7 +55,7 @@ class Place:
     spread: tuple[float, float]
 
 
-class Prefix(nn.Module):
+class Prefix(parts.Inserted):
     """Keys and values as they are."""
 
     def __init__(self, key: Tensor, value: Tensor) -> None:
@@ -67,7 +67,7 @@ class Prefix(nn.Module):
         return self.key, self.value
 
 
-class PrefixSource(nn.Module):
+class PrefixSource(parts.Inserted):
     """Vectors of the prefix tokens, and the step of the network that makes prefixes that all layers share."""
 
     def __init__(self, tokens: int, width: int, hidden: int) -> None:
@@ -80,7 +80,7 @@ class PrefixSource(nn.Module):
         return torch.tanh(self.inner(self.vectors))
 
 
-class MadePrefix(nn.Module):
+class MadePrefix(parts.Inserted):
     """The network's last step for one attention; nothing is kept between calls: they are as new as the weights."""
 
     def __init__(self, source: PrefixSource, place: Place, hidden: int) -> None:

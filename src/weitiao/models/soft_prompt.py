@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from weitiao.models import parts
 from weitiao.models.reading import Form, arguments, embedded, halves
 
 __all__ = ["PromptEncoder", "SoftPrompt", "Vectors", "put", "soft_prompt"]
@@ -67,7 +68,7 @@ class PromptEncoder(nn.Module):
         return self.spread * self.mlp(inner)
 
 
-class SoftPrompt(nn.Module):
+class SoftPrompt(parts.Inserted):
     """Puts vectors in before the module it is a child of, and takes their places out after it.
 
     Parameters

@@ -6,7 +6,7 @@ The formulas and their sources stand in ``classification.py``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,10 +16,8 @@ from pydantic import model_validator
 from weitiao.data.fields import LABEL, TEXT, TEXT_PAIR, Field
 from weitiao.data.table import Table
 from weitiao.errors import DataError, RecipeError, did_you_mean
-from weitiao.findings import Finding
 from weitiao.plugins import Options
 from weitiao.probability import fit_temperature, softmax
-from weitiao.tasks._prompted import Prompted, PromptSettings
 from weitiao.tasks._texts import pad, tokenize
 from weitiao.tasks.base import LabelPrediction, Prediction, Rows, Task
 
@@ -57,9 +55,6 @@ class Classifier(Task):
         labels: tuple[str, ...] = Setting(
             (), description="the labels, in order; empty: those of the training rows, sorted"
         )
-        prompt: PromptSettings | None = Setting(
-            None, description="a language model is asked for the label, with its pretrained head; null: a new head"
-        )
 
         @model_validator(mode="after")
         def _no_idle_setting(self) -> Classifier.Settings:
@@ -73,21 +68,11 @@ class Classifier(Task):
 
     fields: ClassVar[tuple[Field, ...]] = (TEXT, TEXT_PAIR, LABEL)
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "mcc", "log_loss")
-    one_item_a_row: bool = True
     main_metric: ClassVar[str] = "accuracy"
     gives: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
-    baselines: tuple[str, ...] = ("nearest", "label_names", "tfidf", "majority")
-    pooled: bool = True
+    baselines: ClassVar[tuple[str, ...]] = ("nearest", "label_names", "tfidf", "majority")
+    pooled: ClassVar[bool] = True
     settings: Settings
-
-    def __init__(self, settings: Options | None = None, state: Mapping[str, Any] | None = None) -> None:
-        super().__init__(settings, state)
-        told = self.settings.prompt
-        self._prompted = None if told is None else Prompted(told, self.state.get("prompt", {}))
-        if told is not None:  # no head is new, and none reads one vector a row
-            self.pooled, self.has_new_head, self.cuts_by_itself = False, False, True
-            self.baselines = ("untuned", "tfidf", "majority")
-            self.one_item_a_row = told.examples is None or told.examples.orders == 1
 
     @property
     def balances(self) -> str | None:
@@ -113,31 +98,6 @@ class Classifier(Task):
         if self.settings.logit_adjustment is not None:
             sizes = np.array([max(counts[label], 1) for label in labels], dtype=np.float64)
             self.state["log_shares"] = np.log(sizes / sizes.sum()).tolist()
-        if self._prompted is not None:
-            self.state["prompt"] = self._prompted.learn(train, labels, pair=self.state["pair"])
-
-    def meet(self, pretrained: Pretrained) -> None:
-        """Find out how a prompted model answers."""
-        if self._prompted is not None:
-            self._prompted.meet(pretrained)
-            self.one_sequence = self._prompted.one_sequence
-
-    def findings(
-        self, tables: Mapping[str, Table], tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> Iterator[Finding]:
-        """Find labels whose names tell a prompted model nothing."""
-        told = self.settings.prompt
-        names = [] if told is None else [label for label in self.labels if label not in told.verbalizer]
-        mute = [label for label in names if not any(c.isalpha() for c in label)]
-        if mute:
-            yield Finding(
-                "prompt",
-                "warning",
-                f"{len(mute):,} of {len(self.labels):,} labels have names without a word, such as {mute[0]!r}: a model "
-                "that is not trained cannot know what they mean.",
-                "Name words for them in task.prompt.verbalizer.",
-                count=len(mute),
-            )
 
     def _weights(self, labels: list[str], counts: Counter[str]) -> list[float]:
         chosen = self.settings.class_weights
@@ -169,10 +129,12 @@ class Classifier(Task):
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, Any]]:
         """Tokenize; a text that is too long loses its end, and `tokens_lost` says how much."""
         names = ("text", "text_pair") if self.state.get("pair") else ("text",)
-        if self._prompted is None:
-            encoded = tokenize(rows, names, tokenizer, max_length)
-        else:
-            encoded = self._prompted.encode(rows, tokenizer, max_length)
+        encoded = tokenize(rows, names, tokenizer, max_length)
+        self._label(encoded, rows)
+        return encoded
+
+    def _label(self, encoded: Sequence[dict[str, Any]], rows: Rows) -> None:
+        """Write the place of each row's label into its inputs, where it has one."""
         index = {label: i for i, label in enumerate(self.labels)}
         for at, values in enumerate(encoded):
             row = rows[i := values.get("row", at)]
@@ -184,31 +146,28 @@ class Classifier(Task):
                         where=f"row {i + 1}",
                         fix=f"Labels: {', '.join(self.labels[:20])}.",
                     )
-        return encoded
 
     def collate(self, inputs: Rows, tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
         """Pad to the longest row: ``input_ids (rows, length)``, ``labels (rows,)``."""
+        return self._with_labels(pad(inputs, tokenizer), inputs)
+
+    def _with_labels(self, tensors: dict[str, torch.Tensor], inputs: Rows) -> dict[str, torch.Tensor]:
         import torch
 
-        tensors = pad(inputs, tokenizer) if self._prompted is None else self._prompted.collate(inputs)
         if "labels" in inputs[0]:
             tensors["labels"] = torch.tensor([row["labels"] for row in inputs], dtype=torch.long)
         return tensors
 
     def build(self, pretrained: Pretrained, *, pooling: str, dropout: float | None, seed: int) -> nn.Module:
-        """Return the stock sequence classifier of this architecture, or a prompted language model."""
+        """Return the stock sequence classifier of this architecture."""
         from weitiao.models.load import load_sequence_classifier
 
-        if self._prompted is not None:
-            return self._prompted.build(pretrained, self.labels)
         return load_sequence_classifier(pretrained, labels=self.labels, pooling=pooling, seed=seed, dropout=dropout)
 
     def reopen(self, folder: Path) -> nn.Module:
-        """Open a saved sequence classifier, or prompted language model."""
+        """Open a saved sequence classifier."""
         from weitiao.models.load import open_saved
 
-        if self._prompted is not None:
-            return self._prompted.reopen(folder)
         return open_saved(folder)
 
     def logits(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -242,13 +201,9 @@ class Classifier(Task):
     def label_rows(self) -> Table | None:
         """Return the label names as texts, unless rows are pairs or a name is a number."""
         mute = any(not any(c.isalpha() for c in label) for label in self.labels)
-        if mute or self.state["pair"] or self._prompted is not None:
+        if mute or self.state["pair"]:
             return None
         return Table.from_rows([{"text": label.replace("_", " ")} for label in self.labels])
-
-    def join(self, said: Sequence[Any], inputs: Rows) -> Any:
-        """Return the mean of the logits of a row's inputs, where examples stand in several orders."""
-        return said[0] if len(said) == 1 else np.mean(said, axis=0)
 
     def truth(self, rows: Rows) -> np.ndarray:
         """Return the place of each row's label in `labels`, ``(rows,)``."""

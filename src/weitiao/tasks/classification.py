@@ -24,12 +24,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from weitiao.tasks._classifier import Classifier
+from weitiao.tasks._prompt_classifier import PromptClassifier
 
 __all__ = ["Classification"]
 
 
-class Classification(Classifier):
+class Classification(PromptClassifier):
     """Assign one of a fixed set of labels to a text, or to a pair of texts."""
 
     @classmethod

@@ -28,7 +28,7 @@ from weitiao.data.fields import LABEL, TEXT, TEXT_PAIR, Field
 from weitiao.data.near import normalise
 from weitiao.data.table import Table
 from weitiao.findings import Finding
-from weitiao.tasks._classifier import Classifier
+from weitiao.tasks._prompt_classifier import PromptClassifier
 from weitiao.tasks.base import Rows
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ _DIFFERENT = frozenset(
 _ORDER = {"train": 0, "dev": 1, "test": 2}
 
 
-class Matching(Classifier):
+class Matching(PromptClassifier):
     """Say how two texts stand to each other."""
 
-    class Settings(Classifier.Settings):
+    class Settings(PromptClassifier.Settings):
         """How rows of different classes count, and whether the order of the two texts does."""
 
         symmetric: bool = Setting(False, description="the answer must not depend on which text comes first")

@@ -20,8 +20,9 @@ def parameter_groups(model: nn.Module, settings: TrainingSettings, learning_rate
     """Return the parameters that train, those alike in one group.
 
     Weight decay goes to matrices alone: biases and norms have one dimension, and shrinking them towards zero
-    fits worse (Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, arXiv:1711.05101). The rate of
-    layers falls from the top down as Clark et al. have it (ELECTRA, 2020, arXiv:2003.10555, appendix B).
+    fits worse (Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, arXiv:1711.05101); nor does it go
+    to factors that a model names in ``without_decay``, which leave it as it was where they are 1. The rate of layers
+    falls from the top down as Clark et al. have it (ELECTRA, 2020, arXiv:2003.10555, appendix B).
 
     Returns
     -------
@@ -34,11 +35,12 @@ def parameter_groups(model: nn.Module, settings: TrainingSettings, learning_rate
         A setting of rates has no effect on what trains.
     """
     rates, inside = _rates(model, settings, learning_rate), inner_matrices(model)
+    kept: Any = getattr(model, "without_decay", ())
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = settings.weight_decay if parameter.dim() > 1 else 0.0
+        decay = settings.weight_decay if parameter.dim() > 1 and name not in kept else 0.0
         rate, inner = rates[name], name in inside
         new = {"params": [], "lr": rate * learning_rate, "weight_decay": decay, "rate": rate, "inner": inner}
         groups.setdefault((rate, decay, inner), new)["params"].append(parameter)

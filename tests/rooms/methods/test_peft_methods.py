@@ -20,10 +20,12 @@ from weitiao.models import parts
 from weitiao.models.bert2bert import make_bert2bert
 from weitiao.models.frozen import FrozenLayers
 from weitiao.training.checkpoint import Checkpoints
+from weitiao.training.groups import parameter_groups
 from weitiao.training.hook import Hook
 from weitiao.training.loop import Outside
 from weitiao.training.method_hook import method_hooks
 from weitiao.training.prefix import probe
+from weitiao.training.settings import TrainingSettings
 
 Make = Callable[..., Path]
 METHODS = ("lora", "rslora", "dora", "adalora", "vera", "ia3", "oft")
@@ -340,3 +342,12 @@ def test_qlora_needs_a_device(at, tmp_path):
     assert method.suits(at.build()) == "four-bit weights need a CUDA device, and there is none here; use lora"
     with pytest.raises(ValueError, match="cannot be opened here: four-bit weights need a CUDA device"):
         method.open(at.build(), tmp_path)
+
+
+def test_weight_decay_leaves_the_factors_of_ia3_alone(at):
+    model = make("methods", "ia3").apply(at.build(), seed=0)
+    settings = TrainingSettings(weight_decay=0.1)
+    kept = {id(p) for g in parameter_groups(model, settings, 1e-3) if not g["weight_decay"] for p in g["params"]}
+    own = {name for name, p in model.named_parameters() if p.requires_grad and id(p) in kept}
+    assert {name for name in trained(model) if ".ia3_l" in name} <= own
+    assert trained(model) - own, "nothing decays"

@@ -407,3 +407,14 @@ def test_finding_places_draws_nothing_from_the_random_state(at: Trial) -> None:
     model, before = at.build(), torch.get_rng_state()
     make("regularizers", "dropout_rates", {"hidden": 0.3}).suits(model, at.task)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["l2_sp", "mixout"])
+def test_what_a_method_put_in_was_never_pretrained(at: Trial, name: str) -> None:
+    pfeiffer, houlsby = (make("methods", method).apply(at.build(), seed=0) for method in ("pfeiffer", "houlsby"))
+    hook, watch = make("regularizers", name), Watch()
+    assert hook.suits(pfeiffer, at.task)
+    if name == "l2_sp":  # houlsby also trains norms, which came with the checkpoint
+        train(houlsby, at, hooks=[hook, watch], **SIX_STEPS)
+        assert hook.state_dict()
+        assert not any("bottleneck" in key for key in hook.state_dict())

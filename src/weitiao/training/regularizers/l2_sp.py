@@ -93,5 +93,5 @@ def _pretrained(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that train and came with the checkpoint; inside a peft wrapper there are none."""
     if parts.unwrap(model) is not model:
         return {}
-    fresh = parts.new_parameters(model)
+    fresh = parts.new_parameters(model) | parts.inserted_parameters(model)
     return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in fresh}

@@ -112,7 +112,7 @@ def _matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 
     if parts.unwrap(model) is not model:
         return {}
-    fresh = parts.new_parameters(model)
+    fresh = parts.new_parameters(model) | parts.inserted_parameters(model)
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     return {
         name: p
