@@ -325,3 +325,8 @@ def test_a_reader_that_has_gone_is_no_traceback():
     command = f"{sys.executable} -m weitiao.cli list | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "weitiao", "list", "optimizers"], capture_output=True, text=True)
+    assert (done.returncode, "adamw" in done.stdout) == (0, True), done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 import yaml
 
@@ -351,7 +352,6 @@ def test_the_schema_knows_every_setting_and_member():
 
 
 def test_the_schema_accepts_what_is_right_and_refuses_what_is_not():
-    jsonschema = pytest.importorskip("jsonschema")
     check = jsonschema.Draft202012Validator(Recipe.json_schema())
     plain = yaml.safe_load(Recipe(**FULL).to_yaml())
     for good in (

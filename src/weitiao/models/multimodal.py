@@ -1,11 +1,15 @@
 """A text encoder and a vision model side by side: their pooled vectors, put together, go through one linear layer.
 
+Put together means one after the other or, gated, z * tanh(A t) + (1 - z) * tanh(B v) with z = sigmoid(C [t, v]) for the
+text's vector t and the image's v: how much each counts is decided anew for every row and number.
+
 On disk it is a folder with the parts as plain transformers folders, ``text/`` and ``vision/``, which open by
 themselves, and the linear layer in ``head.safetensors``.
 
 Source: Kiela, Bhooshan, Firooz, Perez and Testuggine, Supervised Multimodal Bitransformers for Classifying Images and
-Text, 2019, arXiv:1909.02950 (the baseline ConcatBert); the vision model from scratch: Liu et al., A ConvNet for the
-2020s, 2022, arXiv:2201.03545, and Dosovitskiy et al., An Image is Worth 16x16 Words, 2020, arXiv:2010.11929, both
+Text, 2019, arXiv:1909.02950 (the baseline ConcatBert); Arevalo, Solorio, Montes-y-Gomez and Gonzalez, Gated Multimodal
+Units for Information Fusion, 2017, arXiv:1702.01992 (gated); the vision model from scratch: Liu et al., A ConvNet for
+the 2020s, 2022, arXiv:2201.03545, and Dosovitskiy et al., An Image is Worth 16x16 Words, 2020, arXiv:2010.11929, both
 much smaller than there.
 """
 
@@ -15,7 +19,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +32,9 @@ from weitiao.models.parts import pool
 from weitiao.models.quiet import quiet
 from weitiao.randomness import torch_seed
 
-__all__ = ["NEW", "ImageTextClassifier", "Sight", "load_image_text", "look"]
+__all__ = ["NEW", "Fusion", "GatedFusion", "ImageTextClassifier", "Sight", "load_image_text", "look"]
+
+Fusion = Literal["concat", "gated"]
 
 NEW = ("new:convnext", "new:vit")
 _WEIGHTS: dict[str, Any] = {"trust_remote_code": False, "dtype": torch.float32, "use_safetensors": True}
@@ -68,6 +74,26 @@ def look(name: str, size: int | None = None) -> Sight:
     return Sight(size or int(getattr(config, "image_size", 224)), mean, deviation)  # type: ignore[arg-type]
 
 
+class GatedFusion(nn.Module):
+    """A text's and an image's vector as one, as wide as the text's; how much each counts depends on both.
+
+    Parameters
+    ----------
+    text, image
+        Widths of the two vectors.
+    """
+
+    def __init__(self, text: int, image: int) -> None:
+        super().__init__()
+        self.text, self.image = nn.Linear(text, text), nn.Linear(image, text)
+        self.gate = nn.Linear(text + image, text)
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        """Return one vector a row, ``(rows, text)``, of ``(rows, text)`` and ``(rows, image)``."""
+        share = self.gate(torch.cat([text, image], dim=-1)).sigmoid()
+        return share * self.text(text).tanh() + (1 - share) * self.image(image).tanh()
+
+
 class ImageTextClassifier(nn.Module):
     """Text encoder, vision model, and a linear layer over both their vectors.
 
@@ -79,13 +105,15 @@ class ImageTextClassifier(nn.Module):
         How the text's vector is made: one of `weitiao.models.parts.POOLINGS`.
     size
         Pixels of an image's side.
+    fusion
+        How the two vectors are put together.
     """
 
     base_model_prefix = "encoder"
     how_to_open = """`model/text` and `model/vision` each open with `AutoModel.from_pretrained`;
 `weitiao.Bundle(".").model` puts them together with the head."""
 
-    def __init__(self, encoder: Any, vision: Any, *, pooling: str, size: int) -> None:
+    def __init__(self, encoder: Any, vision: Any, *, pooling: str, size: int, fusion: Fusion = "concat") -> None:
         super().__init__()
         self.config = encoder.config
         self.pooling, self.size = pooling, size
@@ -96,8 +124,9 @@ class ImageTextClassifier(nn.Module):
             self._aside = [encoder.pooler]
             encoder.pooler = None
         self.vision = vision
-        width = encoder.config.get_text_config().hidden_size + self._width()
-        self.classifier = nn.Linear(width, int(encoder.config.num_labels))
+        told, seen = encoder.config.get_text_config().hidden_size, self._width()
+        self.fusion = GatedFusion(told, seen) if fusion == "gated" else None
+        self.classifier = nn.Linear(told if self.fusion else told + seen, int(encoder.config.num_labels))
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +147,8 @@ class ImageTextClassifier(nn.Module):
         kwargs.pop("labels", None)  # the task computes the loss
         read = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         text = pool(read.last_hidden_state, attention_mask, self.pooling)  # (rows, hidden)
-        both = torch.cat([text, self._see(pixel_values).to(text.dtype)], dim=-1)
+        image = self._see(pixel_values).to(text.dtype)
+        both = torch.cat([text, image], dim=-1) if self.fusion is None else self.fusion(text, image)
         return SequenceClassifierOutput(logits=self.classifier(both))
 
     def get_input_embeddings(self) -> nn.Module:
@@ -143,10 +173,14 @@ class ImageTextClassifier(nn.Module):
             if self._aside:
                 self.encoder.pooler = None
         self.vision.save_pretrained(root / "vision")
-        weights = {name: p.detach().cpu().contiguous() for name, p in self.classifier.named_parameters()}
-        save_file(weights, root / _HEAD, metadata={"format": "pt"})
+        weights = dict(self.classifier.named_parameters())
+        if self.fusion is not None:
+            weights |= self.fusion.state_dict(prefix="fusion.")
+        tensors = {name: p.detach().cpu().contiguous() for name, p in weights.items()}
+        save_file(tensors, root / _HEAD, metadata={"format": "pt"})
         names = {str(i): label for i, label in self.config.id2label.items()}
-        told = {"pooling": self.pooling, "image_size": self.size, "id2label": names}
+        told: dict[str, Any] = {"pooling": self.pooling, "image_size": self.size, "id2label": names}
+        told["fusion"] = "concat" if self.fusion is None else "gated"
         (root / _CONFIG).write_text(json.dumps(told, ensure_ascii=False, indent=2), encoding="utf-8")
 
     @classmethod
@@ -166,8 +200,14 @@ class ImageTextClassifier(nn.Module):
             told = json.loads((root / _CONFIG).read_text(encoding="utf-8"))
             with quiet(), torch_seed(0):
                 text, vision = (AutoModel.from_pretrained(root / part, **_WEIGHTS) for part in ("text", "vision"))
-            model = cls(text, vision, pooling=told["pooling"], size=told["image_size"])
-            model.classifier.load_state_dict(load_file(root / _HEAD))
+                model = cls(
+                    text, vision, pooling=told["pooling"], size=told["image_size"], fusion=told.get("fusion", "concat")
+                )
+            weights = load_file(root / _HEAD)
+            own = {name: weights.pop(name) for name in list(weights) if name.startswith("fusion.")}
+            model.classifier.load_state_dict(weights)
+            if model.fusion is not None:
+                model.fusion.load_state_dict({name.removeprefix("fusion."): value for name, value in own.items()})
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"the saved model cannot be opened: {error}", where=root) from error
         return model.eval()
@@ -199,7 +239,14 @@ class ImageTextClassifier(nn.Module):
 
 
 def load_image_text(
-    pretrained: Pretrained, *, vision: str, size: int, labels: Sequence[str], pooling: str, seed: int
+    pretrained: Pretrained,
+    *,
+    vision: str,
+    size: int,
+    fusion: Fusion = "concat",
+    labels: Sequence[str],
+    pooling: str,
+    seed: int,
 ) -> ImageTextClassifier:
     """Return a text encoder with a vision model beside it, and a head for `labels`.
 
@@ -211,6 +258,8 @@ def load_image_text(
         One of `NEW`, to be learnt from nothing, or a folder or name of a pretrained model (ViT, ConvNeXt, CLIP, ...).
     size
         Pixels of an image's side.
+    fusion
+        How the two vectors are put together.
     seed
         Decides all new weights.
 
@@ -238,11 +287,11 @@ def load_image_text(
     with torch_seed(seed, "vision"):
         seer, fresh = _vision(vision, size)
     with torch_seed(seed, "new head"):
-        model = ImageTextClassifier(encoder, seer, pooling=pooling, size=size)
+        model = ImageTextClassifier(encoder, seer, pooling=pooling, size=size, fusion=fusion)
         nn.init.normal_(model.classifier.weight, std=getattr(config, "initializer_range", 0.02))
     nn.init.zeros_(model.classifier.bias)
     new = {f"encoder.{name}" for name in info["missing_keys"]} | {f"vision.{name}" for name in fresh}
-    new |= {"classifier.weight", "classifier.bias"}
+    new |= {name for name, _ in model.named_parameters() if name.startswith(("classifier.", "fusion."))}
     model.new_parameters = frozenset(new & {name for name, _ in model.named_parameters()})  # type: ignore[assignment]
     return model.eval()
 

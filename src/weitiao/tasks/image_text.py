@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field as Setting
@@ -55,6 +55,9 @@ class ImageText(Classifier):
             "new:convnext",
             description="a pretrained vision model's folder or name, or what is learnt from nothing: new:convnext, "
             "new:vit",
+        )
+        fusion: Literal["concat", "gated"] = Setting(
+            "concat", description="how text and image become one vector: 'gated' weighs them anew for every row"
         )
         image_size: int | None = Setting(
             None, ge=16, le=1024, description="pixels of a side; null: the vision model's own, 64 for a new one"
@@ -139,6 +142,7 @@ class ImageText(Classifier):
             pretrained,
             vision=self.settings.vision_model,
             size=self.state["sight"]["size"],
+            fusion=self.settings.fusion,
             labels=self.labels,
             pooling=pooling,
             seed=seed,
@@ -174,6 +178,7 @@ class ImageText(Classifier):
             "variants": [
                 {"image_folder": f"{folder}/blue"},
                 {**here, "vision_model": "new:vit"},
+                {**here, "fusion": "gated"},
                 {**here, "image_size": 32},
                 {**here, "loss": "focal"},
                 {**here, "loss": "focal", "gamma": 0.5},

@@ -21,7 +21,7 @@ from weitiao.data.table import Table
 from weitiao.errors import DataError, ModelError
 from weitiao.models.find import find
 from weitiao.models.load import load_tokenizer
-from weitiao.models.multimodal import ImageTextClassifier, load_image_text, look
+from weitiao.models.multimodal import GatedFusion, ImageTextClassifier, load_image_text, look
 from weitiao.models.parts import backbone, head_modules, head_parameters, layers, new_parameters
 from weitiao.predict import predict_file
 from weitiao.recipe import Recipe
@@ -200,3 +200,35 @@ def test_a_run_ends_in_a_bundle_that_answers_alike(method: str, tiny_bert: Path,
     path.write_text("".join(json.dumps(row) + "\n" for row in told[:6]), encoding="utf-8")
     assert answers == [line["label"] for line in predict_file(bundle, path)]
     assert set(answers) == {"yes", "no"}
+
+
+# --- gated fusion ---
+
+
+def test_the_gate_weighs_text_and_image_anew_for_every_row():
+    torch.manual_seed(0)
+    fusion = GatedFusion(4, 3)
+    text, image = torch.randn(2, 4), torch.randn(2, 3)
+    with torch.no_grad():
+        share = torch.sigmoid(torch.cat([text, image], 1) @ fusion.gate.weight.T + fusion.gate.bias)
+        told = torch.tanh(text @ fusion.text.weight.T + fusion.text.bias)
+        seen = torch.tanh(image @ fusion.image.weight.T + fusion.image.bias)
+        torch.testing.assert_close(fusion(text, image), share * told + (1 - share) * seen)
+        fusion.gate.weight.zero_()
+        fusion.gate.bias.fill_(50.0)
+        torch.testing.assert_close(fusion(text, image), told)
+        fusion.gate.bias.fill_(-50.0)
+        torch.testing.assert_close(fusion(text, image), seen)
+
+
+def test_a_gated_model_is_the_same_when_opened_again(tiny_bert: Path, tmp_path: Path):
+    model = load_image_text(
+        find(str(tiny_bert)), vision="new:convnext", size=32, fusion="gated", labels="ab", pooling="mean", seed=0
+    )
+    assert {"fusion.gate.weight", "fusion.text.bias", "classifier.weight"} <= new_parameters(model)
+    assert {"fusion", "classifier"} <= set(head_modules(model))
+    inputs = {"input_ids": torch.randint(5, 90, (2, 6)), "pixel_values": torch.randn(2, 3, 32, 32)}
+    model.save_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        said, again = (m(**inputs).logits for m in (model, ImageTextClassifier.from_pretrained(tmp_path / "model")))
+    assert torch.equal(said, again)
