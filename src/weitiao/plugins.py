@@ -18,13 +18,13 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from weitiao.errors import RecipeError, UnknownName, did_you_mean
 
-__all__ = ["FAMILIES", "Member", "Options", "as_member", "find", "import_object", "names", "summary"]
+__all__ = ["FAMILIES", "Member", "Named", "Options", "as_member", "find", "import_object", "names", "summary"]
 
 # family -> (folder inside the package, base class its members derive from)
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -40,12 +40,24 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "checks": ("data/checks", "weitiao.data.checks.base:Check"),
 }
 _ROOT = Path(__file__).parent
+_FROM_FILE = "weitiao_member_"  # what modules from files of a user's own are called before their name
 
 
 class Options(BaseModel):
     """Base of every settings class: unknown keys are refused, values are fixed once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Named:
+    """Base of the base classes of families: a member is called as its file is, however it was imported."""
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = cls.__module__.rpartition(".")[2].removeprefix(_FROM_FILE)
 
 
 class Member(Options):
@@ -154,7 +166,7 @@ def _entry_points(family: str) -> tuple[EntryPoint, ...]:
 def _import_file(path: Path, family: str) -> ModuleType:
     if not path.is_file():
         raise UnknownName(f"{path} is not a file.", fix=f"It was named as a member of {family}.")
-    name = f"weitiao_member_{path.stem}"
+    name = f"{_FROM_FILE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UnknownName(f"{path} cannot be imported.", fix="It must be a Python source file.")
@@ -183,5 +195,4 @@ def _only_subclass(module: ModuleType, base: type, family: str) -> type[Any]:
             f"a member of {family} defines exactly one public subclass of {base.__name__}; found: {found}.",
             where=module.__file__,
         )
-    own[0].name = Path(str(module.__file__)).stem
     return own[0]

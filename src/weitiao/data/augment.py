@@ -12,14 +12,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import Field
 
 from weitiao.data.table import Table
 from weitiao.errors import DataError, RecipeError
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 from weitiao.randomness import generator
 
 __all__ = ["Augmentation", "Context", "Rows", "Texts", "Translates", "augment"]
@@ -64,7 +64,7 @@ class Rows:
     ids: Sequence[str] = field(repr=False)
 
 
-class Augmentation:
+class Augmentation(Named):
     """A way to write a row again. One file in ``data/augmentations`` is one of them.
 
     Most define `edit`, one text in and one out. One that needs other rows, or works on many at once, defines
@@ -76,7 +76,6 @@ class Augmentation:
 
         copies: int = Field(default=1, ge=1, description="new rows for each training row")
 
-    name: ClassVar[str]
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:

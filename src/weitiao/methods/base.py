@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class Known:
     labels: torch.Tensor | None
 
 
-class Method:
+class Method(Named):
     """How pretrained weights are adapted. One file in this folder is the whole of one method.
 
     Attributes
@@ -72,7 +72,6 @@ class Method:
     class Settings(Options):
         """Settings of the method in the recipe."""
 
-    name: ClassVar[str]
     trains: ClassVar[Literal["gradient", "convex", "pairs", "nothing"]] = "gradient"
     how_to_open: ClassVar[str | None] = None
     needs_device: ClassVar[str | None] = None

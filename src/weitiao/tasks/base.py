@@ -12,7 +12,7 @@ from weitiao.data.fields import Field
 from weitiao.data.table import Table
 from weitiao.findings import Finding
 from weitiao.models import STATES
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 
 if TYPE_CHECKING:
     import torch
@@ -158,7 +158,7 @@ def cut_off(features: Mapping[str, Features]) -> Iterator[Finding]:
             )
 
 
-class Task:
+class Task(Named):
     """What is predicted. One file in this folder is the whole of one task.
 
     A task knows rows, tokens and logits. It never sees the method, the loop or a file. The loop needs
@@ -203,7 +203,6 @@ class Task:
     class Settings(Options):
         """Settings of the task in the recipe."""
 
-    name: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]]
     metrics: ClassVar[tuple[str, ...]]
     main_metric: ClassVar[str]

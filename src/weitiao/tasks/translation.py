@@ -1,7 +1,8 @@
 """A text in another language.
 
 Decoders are asked in words (or in a chat); T5 with its prefix; BART and Marian read the text alone. A model that wants
-a tag for the direction in front of the text (``>>deu<<``) is given it by `prompt`.
+a tag for the direction in front of the text (``>>deu<<``) is given it by `prompt`; one that has a token for each of its
+languages (NLLB, mBART, M2M100) is told both, by their codes or names.
 
 Source: Sutskever et al., Sequence to Sequence Learning with Neural Networks, 2014, arXiv:1409.3215; the prefix: Raffel
 et al., Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, 2019, arXiv:1910.10683.
@@ -16,25 +17,20 @@ from pydantic import Field as Setting
 
 from weitiao.data.fields import Field
 from weitiao.data.table import Table
+from weitiao.errors import RecipeError
 from weitiao.findings import Finding
+from weitiao.tasks._languages import OF_SCRIPT, called, code_of, language_codes
 from weitiao.tasks._sides import copies, odd_lengths, usual_script, wrong_side
 from weitiao.tasks._writing import Writing, WritingSettings, first_reference
+from weitiao.tasks.base import Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from weitiao.models.find import Pretrained
+
 __all__ = ["Translation"]
 
-_NAMES = {
-    "en": ("English", "英语"), "zh": ("Chinese", "中文"), "de": ("German", "德语"), "fr": ("French", "法语"),
-    "es": ("Spanish", "西班牙语"), "it": ("Italian", "意大利语"), "pt": ("Portuguese", "葡萄牙语"),
-    "nl": ("Dutch", "荷兰语"), "ru": ("Russian", "俄语"), "ja": ("Japanese", "日语"), "ko": ("Korean", "韩语"),
-    "ar": ("Arabic", "阿拉伯语"), "cs": ("Czech", "捷克语"), "pl": ("Polish", "波兰语"), "tr": ("Turkish", "土耳其语"),
-    "vi": ("Vietnamese", "越南语"), "th": ("Thai", "泰语"), "ro": ("Romanian", "罗马尼亚语"),
-    "uk": ("Ukrainian", "乌克兰语"),
-}  # fmt: skip
-# scripts that one language alone is commonly written in
-_OF_SCRIPT = {"Han": "zh", "Kana": "ja", "Hangul": "ko", "Thai": "th"}
 _SIDES = ("source", "target")
 
 
@@ -45,10 +41,10 @@ class Translation(Writing):
         """How a translation is asked for, and searched for."""
 
         source_language: str | None = Setting(
-            None, description="what the prompt calls it: a name, or a code such as en; null: as the data says"
+            None, description="a name, or a code such as en or eng_Latn; null: as the data says"
         )
         target_language: str | None = Setting(
-            None, description="what the prompt calls it: a name, or a code such as zh; null: as the data says"
+            None, description="a name, or a code such as zh or zho_Hans; null: as the data says"
         )
 
     settings: Settings
@@ -72,11 +68,72 @@ class Translation(Writing):
     def words(self) -> Mapping[str, str]:
         """Return the names of the languages that are known."""
         found = {f"{side}_language": self.state[f"{side}_language"] for side in _SIDES}
-        return {name: self._called(language) for name, language in found.items() if language}
+        chinese = self.state["chinese"]
+        return {name: called(language, chinese=chinese) for name, language in found.items() if language}
 
-    def _called(self, language: str) -> str:
-        names = _NAMES.get(language.lower().replace("_", "-").partition("-")[0])
-        return names[1 if self.state["chinese"] else 0] if names else language
+    def meet(self, pretrained: Pretrained) -> None:
+        """Find out how the model writes, and the codes of both languages, if it has a token for each it knows.
+
+        Raises
+        ------
+        RecipeError
+            It has, and a language is not named or not among them.
+        """
+        from weitiao.models.load import load_tokenizer
+
+        super().meet(pretrained)
+        tokenizer: Any = load_tokenizer(pretrained)
+        known = language_codes(tokenizer) if self.has_encoder else []
+        self.state["codes"] = {side: self._code(side, known, pretrained.name) for side in _SIDES} if known else {}
+        if known:
+            self._tell(tokenizer)
+            own = tokenizer.convert_tokens_to_ids(self._token(tokenizer, "target"))
+            ids = tokenizer(text_target="a")["input_ids"]
+            self.state["tag"] = own
+            if ids[-1] == own:  # the token that comes last is what writing begins with
+                self.state["start"] = own
+
+    def _code(self, side: str, known: list[str], model: str) -> str:
+        language = self.state[f"{side}_language"]
+        if language is not None and (code := code_of(language, known)):
+            return code
+        what = "it is not known which" if language is None else f"{language!r} is none of them"
+        raise RecipeError(
+            f"{model} has a token for each of its {len(known)} languages, and {what} the {side} is in.",
+            where=f"task.{side}_language",
+            fix=f"Name one: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}.",
+        )
+
+    @staticmethod
+    def _token(tokenizer: Any, side: str) -> str:
+        code = tokenizer.src_lang if side == "source" else tokenizer.tgt_lang
+        return (getattr(tokenizer, "lang_code_to_token", None) or {}).get(code, code)
+
+    def _tell(self, tokenizer: Any) -> Any:
+        """Tell a tokenizer of many languages which these are."""
+        if codes := self.state.get("codes"):
+            tokenizer.src_lang, tokenizer.tgt_lang = codes["source"], codes["target"]
+            tokenizer.init_kwargs |= {"src_lang": codes["source"], "tgt_lang": codes["target"]}  # it is saved with them
+        return tokenizer
+
+    def extend(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+        """Return the tokenizer, told the languages, if its model has tokens for them."""
+        return self._tell(tokenizer)
+
+    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, Any]]:
+        """Turn rows into prompts and targets; what is too long loses its end."""
+        return super().encode(rows, self._tell(tokenizer), max_length)
+
+    def _target(self, value: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        tag = self.state.get("tag")
+        if tag is None:
+            return super()._target(value, tokenizer)
+        ids = list(tokenizer(text_target=first_reference(value), verbose=False)["input_ids"])
+        return ids[:-1] if ids[-1] == tag else ids
+
+    def _search(self) -> dict[str, Any]:
+        tag, search = self.state.get("tag"), super()._search()
+        return search if tag is None else search | {"forced_bos_token_id": None if tag == self.state["start"] else tag}
 
     def template(self) -> str:
         """Return a sentence that says the direction, as far as it is known."""
@@ -126,4 +183,4 @@ def _said(train: Table, column: str) -> str | None:
 
 def _seen(texts: Sequence[Any]) -> str | None:
     """Return the language of texts whose script gives it away."""
-    return _OF_SCRIPT.get(usual_script([str(text) for text in texts[:1000]]) or "")
+    return OF_SCRIPT.get(usual_script([str(text) for text in texts[:1000]]) or "")

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ SEAMS = (
 )
 
 
-class Hook:
+class Hook(Named):
     """A change to training. One file in ``training/regularizers`` is one regularizer, a hook chosen by name.
 
     Attributes
@@ -80,7 +80,6 @@ class Hook:
     class Settings(Options):
         """Settings of the hook in the recipe; the value that would make it do nothing is refused."""
 
-    name: ClassVar[str]
     couples_rows: ClassVar[bool] = False
     changes_frozen: ClassVar[bool] = False
     drops_frozen: ClassVar[bool] = False

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from weitiao.errors import RecipeError
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 from weitiao.training.groups import Groups, parameter_groups
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Groups", "Optimizer", "build_optimizer", "measured_weights", "set_rate"]
 
 
-class Optimizer:
+class Optimizer(Named):
     """How a gradient becomes a step. One file in ``training/optimizers`` is one optimizer.
 
     A member either builds a torch optimizer that exists (`build`), or says how one parameter moves (`update`).
@@ -34,7 +34,6 @@ class Optimizer:
     class Settings(Options):
         """Settings of the optimizer in the recipe. Rate, weight decay and clipping are settings of training."""
 
-    name: ClassVar[str]
     averages: ClassVar[bool] = False
     settings: Any
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from weitiao.plugins import Options, find
+from weitiao.plugins import Named, Options, find
 
 if TYPE_CHECKING:
     from weitiao.training.settings import TrainingSettings
@@ -19,7 +19,7 @@ __all__ = ["Schedule", "Scores", "WarmUp", "needs_scores", "rate_factor"]
 Scores = Sequence[tuple[int, float]]
 
 
-class Schedule:
+class Schedule(Named):
     """How the learning rate changes from step to step. One file in ``training/schedules`` is one schedule.
 
     Attributes
@@ -33,7 +33,6 @@ class Schedule:
     class Settings(Options):
         """Settings of the schedule in the recipe."""
 
-    name: ClassVar[str]
     falls: ClassVar[bool] = True
     measures: ClassVar[bool] = False
     settings: Any

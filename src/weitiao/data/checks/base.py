@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from weitiao.data.near import normalise
 from weitiao.data.table import Table
 from weitiao.findings import Finding
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,13 +94,11 @@ class CheckInput:
         return self.tokenizer(*columns[:2], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
 
 
-class Check:
+class Check(Named):
     """Look at the data, say what was noticed. One file in this folder is one check."""
 
     class Settings(Options):
         """A check without settings."""
-
-    name: ClassVar[str]
 
     def __init__(self, settings: Options | None = None) -> None:
         self.settings = settings or self.Settings()

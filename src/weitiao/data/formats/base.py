@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from weitiao.data.delimited import Raw
 from weitiao.data.encoding import Lines, scan
-from weitiao.plugins import Options
+from weitiao.plugins import Named, Options
 
 __all__ = ["Format"]
 
@@ -17,7 +17,7 @@ def _open_lines(path: Path) -> Iterable[str]:
     return Lines(path, scan(path).encoding)
 
 
-class Format:
+class Format(Named):
     """A file format of some kind of task. One file in this folder is one format.
 
     Parameters
@@ -32,7 +32,6 @@ class Format:
     class Settings(Options):
         """A format without settings."""
 
-    name: ClassVar[str]
     joins: ClassVar[bool] = False  # whether it reads several files that the user names as one: a+b
 
     def __init__(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from weitiao.data.table import Table
+from weitiao.plugins import Named
 from weitiao.tasks.base import Task
 
 __all__ = ["Baseline", "Told"]
@@ -57,7 +58,7 @@ class Told:
         return list(zip(*(table.column(name) for name in self.text_fields), strict=True))
 
 
-class Baseline:
+class Baseline(Named):
     """A way to answer without tuning. One file in this folder is one baseline.
 
     Attributes
@@ -70,7 +71,6 @@ class Baseline:
         Whether it looks at pooled features, which there are only of tasks that are `pooled`.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str]
     title_zh: ClassVar[str]
     fits: ClassVar[Sequence[str]]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from weitiao.plugins import Named
+
 if TYPE_CHECKING:
     from weitiao.evaluation.panels import Panel
 
@@ -17,7 +19,7 @@ Needs = Literal[
 ]  # what each stands for is said at `Metric`
 
 
-class Metric:
+class Metric(Named):
     """One number that says how good predictions are. One file in this folder is one metric.
 
     Attributes
@@ -50,7 +52,6 @@ class Metric:
         Smallest and largest possible value.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str] = ""
     title_zh: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True
