@@ -169,6 +169,7 @@ def adapt(method: Any, model: nn.Module, at: Trial, *, steps: int = 3) -> None:
         at.task,
         {"train": states, "dev": states},
         strengths=method.settings.C,
+        standardized=method.trains == "convex",
         measure=lambda logits: {"accuracy": float((logits.argmax(1)[: len(at.rows)] == at.targets()).mean())},
     )
 

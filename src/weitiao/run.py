@@ -465,6 +465,7 @@ class Run:
             self.task,
             {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
             strengths=self.method.settings.C,
+            standardized=self.method.trains == "convex",
             measure=lambda said: self._measure(self.task.answer(said, material.rows["dev"], {}), material.rows["dev"]),
             report=self.tell,
         )

@@ -2,7 +2,7 @@
 
 For few labeled rows: n rows make about n^2 pairs, so that eight rows of a class teach an encoder more than eight rows
 could. The pairs and the losses stand in `weitiao.training.contrastive`; the head is the optimum of a convex problem on
-the tuned encoder's vectors, as the method `head` has it on those of the untuned one.
+the tuned encoder's vectors, brought to length 1 where the model pools them itself: pairs teach their directions.
 
 Source: Tunstall et al., Efficient Few-Shot Learning Without Prompts, 2022, arXiv:2209.11055; Khosla et al., Supervised
 Contrastive Learning, 2020, arXiv:2004.11362 (loss: supervised).
@@ -48,10 +48,10 @@ class Contrastive(Method):
         )
         label_names: bool = Field(False, description="the names of the labels are further rows of their classes")
         C: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-            (0.03,),
+            (1.0,),
             min_length=1,
-            description="inverse strengths of the head's L2 term to try, as for the method head; of several, the one "
-            "with the smallest loss on dev is kept",
+            description="inverse strengths of the head's L2 term to try, as scikit-learn counts them on vectors of "
+            "length 1; of several, the one with the smallest loss on dev is kept",
         )
 
         @model_validator(mode="after")

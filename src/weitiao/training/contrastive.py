@@ -30,6 +30,7 @@ from torch.nn.functional import normalize
 from weitiao.data.batch import epoch_order
 from weitiao.errors import TrainingError
 from weitiao.models import parts
+from weitiao.models.pooled import SentenceClassifier
 from weitiao.randomness import generator
 from weitiao.tasks.base import Features, Task
 from weitiao.training.loop import Loop, Outside
@@ -259,5 +260,7 @@ def by_pairs(
     body = parts.backbone(model)
     loop = _PairLoop(body, learning, PairFeatures.of(rows, pairs), rounds, seed, (), outside)
     position = loop.run()
+    if isinstance(model, SentenceClassifier):
+        model.normalize = True  # the pairs were compared so, and the length of a vector was taught nothing
     model.to(next(body.parameters()).device)  # the head follows
     return position

@@ -5,9 +5,11 @@ For each strength C of the L2 term, minimise over the weights w that train
     1/n * loss(w) + 1 / (2 C n) * sum over features j of  s_j^2 ||w_j||^2          biases are not shrunk
 
 with s_j the standard deviation of feature j over the training rows: what logistic regression with scikit-learn's C
-does on standardized features, so that C means the same for every backbone. By L-BFGS in float64 over all rows, from
-the strongest L2 to the weakest, each from the optimum before, until the loss on dev rises; the smallest is kept.
-There is no randomness.
+does on standardized features, so that C means the same for every backbone. Or, where the features' own proportions are
+what was learnt, with s_j the mean length of a row's features for all j: what it does on features of mean length 1.
+
+By L-BFGS in float64 over all rows, from the strongest L2 to the weakest, each from the optimum before, until the loss on
+dev rises; the smallest is kept. There is no randomness.
 
 Source: Liu and Nocedal, On the Limited Memory BFGS Method for Large Scale Optimization, 1989.
 """
@@ -39,6 +41,7 @@ def solve(
     rows: Mapping[str, tuple[Features, States]],
     *,
     strengths: Sequence[float],
+    standardized: bool = True,
     measure: Callable[[np.ndarray], Mapping[str, float]],
     report: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> list[dict[str, float]]:
@@ -50,6 +53,8 @@ def solve(
         Encoded rows and their frozen states, of ``train`` and, to choose by, of ``dev``.
     strengths
         Values of C to try.
+    standardized
+        Whether each feature is brought to its own scale, or all to one.
     measure
         Given dev logits ``(rows, classes)``, returns metrics for the history.
 
@@ -64,7 +69,7 @@ def solve(
     """
     if "dev" not in rows and len(strengths) > 1:
         raise TrainingError("there are no dev rows to choose C by.", fix="Give one value of C, or dev rows.")
-    problem = _Problem(model, task, rows)
+    problem = _Problem(model, task, rows, standardized=standardized)
     x = problem.start()
     history: list[dict[str, float]] = []
     best, lowest = x, float("inf")
@@ -112,9 +117,11 @@ def _call(small: nn.Module, stored: StoredBackbone) -> Any:
 
 
 class _Problem:
-    """A float64 copy of the model without its backbone, as a function of one vector of standardized weights."""
+    """A float64 copy of the model without its backbone, as a function of one vector of weights on scaled features."""
 
-    def __init__(self, model: nn.Module, task: Task, rows: Mapping[str, tuple[Features, States]]) -> None:
+    def __init__(
+        self, model: nn.Module, task: Task, rows: Mapping[str, tuple[Features, States]], *, standardized: bool
+    ) -> None:
         self.small, self.stored = _without_backbone(model)
         self.small.double().eval()
         self.task, self.size = task, len(rows["train"][0])
@@ -123,6 +130,9 @@ class _Problem:
         states = rows["train"][1]
         features: Any = states.hidden if states.pooler is None else states.pooler
         spread = features.double().std(0)  # (features,)
+        if not standardized:
+            length = 1.0 if getattr(model, "normalize", False) else features.double().norm(dim=1).mean().item()
+            spread = torch.full_like(spread, length)
         spread = torch.where(spread > 1e-8, spread, 1.0)  # one that never changes has no scale to bring it to
         self.scales = [spread if w.dim() == 2 and w.shape[1] == len(spread) else torch.ones(()) for w in self.weights]
 
