@@ -312,6 +312,9 @@ words stand for which label is in `model/prompt.json`, the template in `recipe.y
             with self._head_at(None) as hidden:
                 self._write(states, mask, start.repeat(len(ids), 1))
             return self.verbalizer(hidden()[:, -1])
+        if self.word_ids.shape[1] == 1:  # no word goes on: all are read off one place
+            log_p = self._write(states, mask, start.repeat(len(ids), 1))[:, -1].log_softmax(-1)
+            return log_p[:, self.word_ids[:, 0]]
         vocabulary, scores = self.config.get_text_config(decoder=True).vocab_size, []
         size = max(1, _ROOM // (len(ids) * vocabulary * (self.word_ids.shape[1] + len(start))))
         for some in torch.arange(len(self.word_ids), device=ids.device).split(size):

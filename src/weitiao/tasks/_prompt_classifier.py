@@ -71,7 +71,8 @@ class PromptClassifier(Classifier):
     ) -> Iterator[Finding]:
         """Find labels whose names tell a prompted model nothing."""
         told = self.settings.prompt
-        names = [] if told is None else [label for label in self.labels if label not in told.verbalizer]
+        asks = told is not None and told.verbalizer != "auto"
+        names = [label for label in self.labels if told and told.word(label) is None] if asks else []
         mute = [label for label in names if not any(c.isalpha() for c in label)]
         if mute:
             yield Finding(

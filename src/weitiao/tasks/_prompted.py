@@ -24,7 +24,8 @@ from weitiao.data.words import is_chinese
 from weitiao.errors import DataError, ModelError, RecipeError, did_you_mean
 from weitiao.plugins import Options
 from weitiao.tasks._examples import Examples, ExampleSettings, orders, pool_of
-from weitiao.tasks._templates import Template, usual
+from weitiao.tasks._prompt_tokens import ends_of, ids_of, sentences, start_and_gap, tokens_of
+from weitiao.tasks._templates import Template, supplied, usual
 from weitiao.tasks._texts import must_have
 from weitiao.tasks.base import Rows
 
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from weitiao.models.find import Pretrained
+    from weitiao.models.prompted import LabelWords
 
 __all__ = ["PromptSettings", "Prompted"]
 
 _Word = Annotated[str, Setting(min_length=1, pattern=r"\S")]
-_SENTINEL = "<extra_id_0>"  # what T5 reads in a gap, and writes before what belongs there
+_SEARCH = "search"
+_TRIED_ON = 128  # rows that templates and words are tried on
 _APART = "\n\n"  # between examples
 
 
@@ -52,13 +55,16 @@ class PromptSettings(Options):
         description="'auto': the model fills the gap, as it was pretrained to; 'entailment': a model of natural "
         "language inference says whether the sentence with the label follows from the text",
     )
-    template: str | None = Setting(
+    template: str | Annotated[tuple[str, ...], Setting(min_length=2)] | None = Setting(
         None,
-        description="'{text} It was {mask}.'; of entailment the sentence alone, 'This is about {mask}.'; null: words "
-        "in the data's language",
+        description="'{text} It was {mask}.'; of entailment the sentence alone, 'This is about {mask}.'; a list: the "
+        "one under which the untuned model finds the labels of training rows likeliest; 'search': of those supplied; "
+        "null: words in the data's language",
     )
-    verbalizer: dict[str, _Word | Annotated[tuple[_Word, ...], Setting(min_length=1)]] = Setting(
-        {}, description="label to the word, or words, that stand for it; others are called by their names"
+    verbalizer: Literal["auto"] | dict[str, _Word | Annotated[tuple[_Word, ...], Setting(min_length=1)]] = Setting(
+        {},
+        description="label to the word, or words, that stand for it; others are called by their names. 'auto': words "
+        "that the untuned model finds likelier for training rows of a label than for others",
     )
     soft_verbalizer: bool = Setting(
         False, description="labels are vectors to learn, which start as the output vectors of their words"
@@ -68,21 +74,41 @@ class PromptSettings(Options):
 
     @field_validator("template")
     @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None:
-            Template(value)
+    def _readable(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for written in [value] if isinstance(value, str) else value or ():
+            if written != _SEARCH or isinstance(value, tuple):
+                Template(written)
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("a template stands twice in the list")
         return value
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Those that the recipe names."""
+        if self.template is None or self.template == _SEARCH:
+            return ()
+        return (self.template,) if isinstance(self.template, str) else self.template
+
+    @property
+    def searches(self) -> bool:
+        """Whether training rows decide on template or words."""
+        return self.verbalizer == "auto" or self.template == _SEARCH or len(self.templates) > 1
+
+    def word(self, label: str) -> str | tuple[str, ...] | None:
+        """Return what was named for a label."""
+        return None if isinstance(self.verbalizer, str) else self.verbalizer.get(label)
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> PromptSettings:
-        fields = None if self.template is None else Template(self.template).fields
         if self.kind == "entailment":
-            if fields:
+            if any(Template(one).fields for one in self.templates):
                 raise ValueError("the template of entailment is the sentence with {mask} alone; the text is read first")
             for name in ("soft_verbalizer", "examples"):
                 if getattr(self, name):
                     raise ValueError(f"{name} has no sense with kind: entailment, which reads one text and a sentence")
-        elif fields is not None and "text" not in fields:
+            if self.verbalizer == "auto":
+                raise ValueError("verbalizer: auto has no sense with kind: entailment, whose model writes no words")
+        elif any("text" not in Template(one).fields for one in self.templates):
             raise ValueError("template has no place for the text: put {text} into it")
         return self
 
@@ -106,32 +132,38 @@ class Prompted:
 
     def learn(self, train: Table, labels: Sequence[str], *, pair: bool) -> dict[str, Any]:
         """Return the language, the labels' words, and the rows to take examples from."""
-        for label in self.settings.verbalizer:
+        for label in () if isinstance(self.settings.verbalizer, str) else self.settings.verbalizer:
             if label not in labels:
                 raise RecipeError(
                     f"there is no label {label!r}.{did_you_mean(label, labels)}",
                     where="task.prompt.verbalizer",
                     fix=f"Labels: {', '.join(labels[:20])}.",
                 )
-        told = {label: self.settings.verbalizer.get(label, label.replace("_", " ")) for label in labels}
+        told = {label: self.settings.word(label) or label.replace("_", " ") for label in labels}
         texts = train.column("text")[:1000]
         entails = self.settings.kind == "entailment"
         chinese = 2 * sum(is_chinese(str(text)) for text in texts) > len(texts)
         fields = ["text", "text_pair"] if pair else ["text"]
+        which: dict[str, Any] = {"pair": pair, "chinese": chinese, "entailment": entails}
+        candidates = supplied(**which) if self.settings.template == _SEARCH else self.settings.templates
+        candidates = candidates or (usual(**which),)
+        if not entails:
+            for one in candidates:
+                _refuse_other_fields(one, fields)
         self.facts = {
             "fields": fields,
             "labels": list(labels),
-            "template": self.settings.template or usual(pair=pair, chinese=chinese, entailment=entails),
+            "template": candidates[0],
             "words": [[word] if isinstance(word, str) else list(word) for word in told.values()],
         }
-        named = self._template.fields
-        if not entails and named != set(fields):
-            odd = sorted(named ^ set(fields))[0]
-            raise RecipeError(
-                f"the template {self.facts['template']!r} {'names' if odd in named else 'does not name'} {{{odd}}}.",
-                where="task.prompt.template",
-                fix=f"The rows have {' and '.join(f'{{{name}}}' for name in fields)}.",
-            )
+        if self.settings.searches:
+            tried_on = pool_of(list(train), fields, _TRIED_ON)
+            if missing := sorted(set(labels) - {row["label"] for row in tried_on}):
+                raise DataError(
+                    f"no training row has the label {missing[0]!r}, so that templates or words cannot be tried for it.",
+                    fix="Name template and words in task.prompt, or add rows of every label.",
+                )
+            self.facts |= {"candidates": list(candidates), "tried_on": tried_on}
         if self.settings.examples is not None:
             self.facts["pool"] = pool_of(list(train), fields, self.settings.examples.kept)
         self._examples, self._solved = None, []
@@ -149,23 +181,39 @@ class Prompted:
     # --- the model ---
 
     def meet(self, pretrained: Pretrained) -> None:
-        """Find out how the model answers, and the tokens of words, gap and what begins and ends an input."""
+        """Choose template and words, where rows were kept to choose by, and find out how the model answers."""
         from weitiao.models.load import load_tokenizer
+
+        tokenizer, rows = load_tokenizer(pretrained), self.facts.pop("tried_on", None)
+        if rows is not None:
+            from weitiao.tasks._prompt_search import search
+
+            self.facts |= search(self, pretrained, tokenizer, self.facts.pop("candidates"), rows)
+        self.settle(pretrained, tokenizer)
+
+    def twin(self, **changed: Any) -> Prompted:
+        """Return another with the same rows to show and with other settings, template or words."""
+        facts = {name: changed.pop(name) for name in ("template", "words") if name in changed}
+        return Prompted(self.settings.model_copy(update=changed), self.facts | facts)
+
+    def settle(self, pretrained: Pretrained, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Find out how the model answers, and the tokens of words, gap and what begins and ends an input."""
         from weitiao.models.prompted import kind_of
 
-        tokenizer, template = load_tokenizer(pretrained), self._template
+        template = self._template
+        self._examples, self._solved = None, []
         kind = "entailment" if self.settings.kind == "entailment" else kind_of(pretrained)
         full, bare = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
         begin = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
         found: dict[str, Any] = {"kind": kind, "pad": tokenizer.pad_token_id, "gap": [], "start": [], "segment": None}
         found |= {"left": full[:begin], "right": [] if kind == "causal" else full[begin + len(bare) :]}
         if kind == "seq2seq":
-            found["start"], found["gap"] = _start_and_gap(pretrained, tokenizer)
+            found["start"], found["gap"] = start_and_gap(pretrained, tokenizer)
         if kind == "entailment":
-            found["tokens"], found["segment"] = _sentences(self.facts["words"], template, tokenizer)
+            found["tokens"], found["segment"] = sentences(self.facts["words"], template, tokenizer)
         else:
             tail, gap = ("", "") if kind == "seq2seq" else (template.tail, template.gap)
-            found["tokens"] = [[_tokens(word, tail, gap, tokenizer) for word in own] for own in self._words]
+            found["tokens"] = [[tokens_of(word, tail, gap, tokenizer) for word in own] for own in self._words]
         self._refuse_twins(found["tokens"], tokenizer)
         longest = max(len(word) for own in found["tokens"] for word in own)
         if kind == "masked":
@@ -205,10 +253,22 @@ class Prompted:
     def build(self, pretrained: Pretrained, labels: Sequence[str]) -> nn.Module:
         """Return the pretrained model, with the words of the labels."""
         from weitiao.models.load import load_tokenizer
-        from weitiao.models.prompted import LabelWords, load_prompted
+        from weitiao.models.prompted import load_prompted
+
+        facts = self.facts
+        model = load_prompted(pretrained, self.label_words(labels), facts.get("log_prior"))
+        if self.settings.calibrate and "log_prior" not in facts:
+            limit = self._max_length or pretrained.max_length
+            facts["log_prior"] = self.prior(model, load_tokenizer(pretrained), limit)
+            model.log_prior = model.owners.new_tensor(facts["log_prior"], dtype=model.dtype)
+        return model
+
+    def label_words(self, labels: Sequence[str]) -> LabelWords:
+        """Return what a model reads or writes for each label."""
+        from weitiao.models.prompted import LabelWords
 
         facts, examples = self.facts, self.settings.examples
-        words = LabelWords(
+        return LabelWords(
             kind=facts["kind"],
             labels=tuple(labels),
             words=tuple(tuple(map(tuple, own)) for own in facts["tokens"]),
@@ -218,12 +278,6 @@ class Prompted:
             soft=self.settings.soft_verbalizer,
             examples=0 if examples is None else examples.count,
         )
-        model = load_prompted(pretrained, words, facts.get("log_prior"))
-        if self.settings.calibrate and "log_prior" not in facts:
-            limit = self._max_length or pretrained.max_length
-            facts["log_prior"] = self._prior(model, load_tokenizer(pretrained), limit)
-            model.log_prior = model.owners.new_tensor(facts["log_prior"], dtype=model.dtype)
-        return model
 
     def reopen(self, folder: Path) -> nn.Module:
         """Open a model that `build` made and somebody saved."""
@@ -231,7 +285,7 @@ class Prompted:
 
         return open_prompted(folder)
 
-    def _prior(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[float]:
+    def prior(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[float]:
         """Return the log of the mean probabilities of texts that say nothing."""
         import torch
 
@@ -296,13 +350,13 @@ class Prompted:
 
         def both(keep: int | None) -> tuple[list[int], list[int]]:
             after = template.after(row, keep) if self.facts["gap"] else ""
-            return _ids(template.before(row, keep), tokenizer), _ids(after, tokenizer) if after else []
+            return ids_of(template.before(row, keep), tokenizer), ids_of(after, tokenizer) if after else []
 
         whole = both(None)
         size = sum(map(len, whole))
         if size <= room:
             return *whole, 0
-        ends = sorted({end for name in self.facts["fields"] for end in _ends(row[name].strip(), tokenizer)})
+        ends = sorted({end for name in self.facts["fields"] for end in ends_of(row[name].strip(), tokenizer)})
         low, high, best = 0, len(ends) - 1, None
         while low <= high:  # the most of each text with which all fits, by halving
             middle = (low + high) // 2
@@ -325,12 +379,12 @@ class Prompted:
         if self._examples is None and told is not None:
             self._examples = Examples(pool, self.facts["fields"], told)
         if not self._solved:
-            apart: list[int] = _ids(_APART, tokenizer)
+            apart: list[int] = ids_of(_APART, tokenizer)
             if not apart and tokenizer.sep_token_id is not None:  # encoders read no line breaks
                 apart = [int(tokenizer.sep_token_id)]  # type: ignore[arg-type]
             words = dict(zip(self.facts["labels"], self._words, strict=True))
             solved = (self._template.solved(one, words[one["label"]][0]) for one in pool)
-            self._solved = [_ids(text, tokenizer) + apart for text in solved]
+            self._solved = [ids_of(text, tokenizer) + apart for text in solved]
         return [] if self._examples is None else self._examples.choose(row)
 
     def _that_fit(self, chosen: Sequence[int], room: int) -> list[int]:
@@ -356,51 +410,13 @@ class Prompted:
         return batch
 
 
-def _ids(text: str, tokenizer: Any) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def _ends(text: str, tokenizer: Any) -> list[int]:
-    """Return how many characters of a text its first token, its first two, ... are."""
-    if not tokenizer.is_fast:
-        return list(range(1, len(text) + 1))
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    return [end for _, end in found if end]
-
-
-def _tokens(word: str, tail: str, gap: str, tokenizer: Any) -> list[int]:
-    """Return the tokens of a word where it stands after the template's own words `tail`."""
-    head, whole = _ids(tail, tokenizer), _ids(f"{tail}{gap}{word}", tokenizer)
-    if head and whole[: len(head)] == head:
-        return whole[len(head) :]
-    return _ids(f"{gap}{word}", tokenizer)
-
-
-def _sentences(
-    words: Sequence[Sequence[str]], template: Template, tokenizer: Any
-) -> tuple[list[list[list[int]]], int | None]:
-    """Return the sentence of each word as second text of a pair, and the number of a second text, if there is one."""
-    first, found, segment = tokenizer("a")["input_ids"], [], None
-    for own in words:
-        pairs = [tokenizer("a", template.solved({}, word)) for word in own]
-        if any(pair["input_ids"][: len(first)] != first for pair in pairs):
-            raise ModelError("the tokenizer writes a pair of texts otherwise than the first text and then the second.")
-        found.append([list(pair["input_ids"][len(first) :]) for pair in pairs])
-        segment = max((pair.get("token_type_ids") or [0])[-1] for pair in pairs) or None
-    return found, segment
-
-
-def _start_and_gap(pretrained: Pretrained, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the tokens that the half that writes begins with, and what stands in the gap of the text that is read."""
-    from transformers import AutoConfig
-
-    from weitiao.models.gguf import plain_folder
-    from weitiao.models.writing import start_of
-
-    start, _ = start_of(pretrained, tokenizer)
-    begin = [] if start is None else [start]
-    if _SENTINEL in tokenizer.get_vocab():
-        gap = tokenizer.convert_tokens_to_ids(_SENTINEL)
-        return [*begin, gap], [gap]
-    forced = getattr(AutoConfig.from_pretrained(plain_folder(pretrained)), "forced_bos_token_id", None)
-    return [*begin, *([] if forced is None else [int(forced)])], []
+def _refuse_other_fields(template: str, fields: Sequence[str]) -> None:
+    """Refuse a template that names other fields than the rows have."""
+    named = Template(template).fields
+    if named != set(fields):
+        odd = sorted(named ^ set(fields))[0]
+        raise RecipeError(
+            f"the template {template!r} {'names' if odd in named else 'does not name'} {{{odd}}}.",
+            where="task.prompt.template",
+            fix=f"The rows have {' and '.join(f'{{{name}}}' for name in fields)}.",
+        )

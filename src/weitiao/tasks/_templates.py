@@ -9,21 +9,42 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Any
 
-__all__ = ["Template", "usual"]
+__all__ = ["Template", "supplied", "usual"]
 
-# (reads pairs, is Chinese) -> template
-_USUAL = {
-    (False, False): "{text}\nCategory: {mask}",
-    (False, True): "{text}\n类别：{mask}",
-    (True, False): "{text}\n{text_pair}\nRelation: {mask}",
-    (True, True): "{text}\n{text_pair}\n关系：{mask}",
+# (reads pairs, is Chinese) -> templates, the first of which is usual
+_SUPPLIED = {
+    (False, False): (
+        "{text}\nCategory: {mask}", "{text} It was {mask}.", "{text} All in all, it was {mask}.",
+        "{text}\nThis is about {mask}.", "[{mask}] {text}",
+        "Question: what is the following about? {text}\nAnswer: {mask}",
+    ),
+    (False, True): (
+        "{text}\n类别：{mask}", "{text}，总的来说{mask}。", "{text}\n这段话是关于{mask}的。",
+        "{text}\n以上内容属于{mask}", "【{mask}】{text}", "请判断下面内容的类别：{text}\n答案：{mask}",
+    ),
+    (True, False): (
+        "{text}\n{text_pair}\nRelation: {mask}", "{text}? {mask}, {text_pair}", "{text} {mask}, {text_pair}",
+        "Sentence 1: {text}\nSentence 2: {text_pair}\nThey are {mask}.", "{text_pair} [{mask}] {text}",
+    ),
+    (True, True): (
+        "{text}\n{text_pair}\n关系：{mask}", "{text}？{mask}，{text_pair}", "“{text}”和“{text_pair}”的意思{mask}。",
+        "句子一：{text}\n句子二：{text_pair}\n两句话{mask}", "{text}【{mask}】{text_pair}",
+    ),
+}  # fmt: skip
+_FOLLOWS = {  # Chinese or not -> sentences that may follow from a text
+    False: ("This example is {mask}.", "This is about {mask}.", "The topic is {mask}.", "It was {mask}.", "{mask}"),
+    True: ("这段话是关于{mask}的。", "这是{mask}。", "主题是{mask}。", "总的来说{mask}。", "{mask}"),
 }
-_FOLLOWS = {False: "This example is {mask}.", True: "这段话是关于{mask}的。"}  # Chinese or not
+
+
+def supplied(*, pair: bool, chinese: bool, entailment: bool) -> tuple[str, ...]:
+    """Return the templates there are for rows of one text or two, in a language."""
+    return _FOLLOWS[chinese] if entailment else _SUPPLIED[pair, chinese]
 
 
 def usual(*, pair: bool, chinese: bool, entailment: bool) -> str:
     """Return the template that is taken where the recipe names none."""
-    return _FOLLOWS[chinese] if entailment else _USUAL[pair, chinese]
+    return supplied(pair=pair, chinese=chinese, entailment=entailment)[0]
 
 
 class Template:

@@ -8,8 +8,8 @@ with s_j the standard deviation of feature j over the training rows: what logist
 does on standardized features, so that C means the same for every backbone. Or, where the features' own proportions are
 what was learnt, with s_j the mean length of a row's features for all j: what it does on features of mean length 1.
 
-By L-BFGS in float64 over all rows, from the strongest L2 to the weakest, each from the optimum before, until the loss on
-dev rises; the smallest is kept. There is no randomness.
+By L-BFGS in float64 over all rows, from the strongest L2 to the weakest, each from the optimum before, until the loss
+on dev rises; the smallest is kept. There is no randomness.
 
 Source: Liu and Nocedal, On the Limited Memory BFGS Method for Large Scale Optimization, 1989.
 """

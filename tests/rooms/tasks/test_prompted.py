@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 import tiny
+from trial import adapt, make, trial
 from weitiao import Recipe
 from weitiao.bundle import Bundle
 from weitiao.data.fields import map_fields
@@ -24,6 +25,7 @@ from weitiao.models.load import load_tokenizer
 from weitiao.plugins import find as find_member
 from weitiao.run import run
 from weitiao.tasks._examples import Examples, ExampleSettings, orders, pool_of
+from weitiao.tasks._prompt_search import best_words
 from weitiao.tasks._prompted import PromptSettings
 from weitiao.tasks.base import Features
 
@@ -253,3 +255,88 @@ def test_zero_shot_writes_as_the_model_does(tiny_model: Make, tmp_path: Path) ->
     assert bundle.verified is not None
     tuned, before = bundle.report.standings[:2]
     assert {k: v.value for k, v in tuned.scores.items()} == {k: v.value for k, v in before.scores.items()}
+
+
+# --- template and words that are searched for ---
+
+
+def test_the_template_is_taken_that_makes_the_labels_likeliest(tiny_model: Make) -> None:
+    templates = ["{text} {mask}", "{text} the room is {mask}", "how {text} a film {mask}"]
+    for family, examples in (("bert_lm", None), ("gpt2", {"count": 2, "pool": 9}), ("t5", None)):
+        folder = tiny_model(family, writer=True) if family in tiny.WRITERS else tiny_model(family)
+        prompt = {"verbalizer": WORDS, "examples": examples, "calibrate": True}
+        worth = {}
+        for template in templates:
+            alone = Asked(folder, {**prompt, "template": template})
+            logits = alone.said(alone.build())
+            log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+            worth[template] = log_p[np.arange(len(ROWS)), alone.task.truth(list(alone.table))].mean()
+        facts = Asked(folder, {**prompt, "template": templates}).task.state["prompt"]
+        assert facts["template"] == max(worth, key=worth.get)
+        if not examples:  # with them, what is in the pool depends on the order of rows
+            assert facts["tried"] == pytest.approx(worth, abs=1e-4)
+        assert not {"tried_on", "candidates"} & facts.keys(), "training rows stay behind"
+
+
+def test_supplied_templates_that_a_decoder_cannot_read_are_left_out(tiny_model: Make) -> None:
+    tried = {
+        family: Asked(tiny_model(family, **more), {"template": "search", "verbalizer": WORDS}).task.state["prompt"][
+            "tried"
+        ]
+        for family, more in (("bert_lm", {}), ("gpt2", {"writer": True}))
+    }
+    assert tried["gpt2"].keys() < tried["bert_lm"].keys()
+    with pytest.raises(RecipeError, match=r"Put \{mask\} at the end"):
+        Asked(tiny_model("gpt2", writer=True), {"template": ["{mask} {text}", "{text} {mask}"]})
+
+
+def test_words_are_those_that_tell_labels_apart() -> None:
+    classes = np.array([0, 0, 1, 1, 1])
+    p = np.array(
+        [[0.4, 0.1, 0.2, 0.3], [0.5, 0.1, 0.1, 0.3], [0.1, 0.3, 0.2, 0.3], [0.1, 0.4, 0.1, 0.3], [0.1, 0.3, 0.2, 0.3]]
+    )
+    assert best_words(np.log(p), classes, 2, 1) == [[0], [1]]
+    both = best_words(np.log(p), classes, 2, 2)
+    assert (both[0][0], both[1][0]) == (0, 1)
+    assert len({word for own in both for word in own}) == 4
+
+
+@pytest.mark.parametrize("family", ["bert_lm", "llama", "t5"])
+def test_words_are_found_and_kept(family: str, tiny_model: Make, tmp_path: Path) -> None:
+    folder = tiny_model(family, writer=True) if family in tiny.WRITERS else tiny_model(family)
+    asked = Asked(folder, {"verbalizer": "auto", "template": "{text}{mask}"})
+    facts = asked.task.state["prompt"]
+    words = [word for own in facts["words"] for word in own]
+    assert [len(own) for own in facts["words"]] == [3, 3]
+    assert len(set(words)) == 6
+    assert all(word.isalpha() for word in words)
+    assert all(len(tokens) == 1 for own in facts["tokens"] for tokens in own)
+    again = Asked(folder, {"verbalizer": "auto", "template": "{text}{mask}"})
+    assert again.task.state["prompt"] == facts
+    named = dict(zip(asked.task.labels, facts["words"], strict=True))
+    by_hand = Asked(folder, {"verbalizer": named, "template": "{text}{mask}"})
+    np.testing.assert_allclose(asked.said(asked.build()), by_hand.said(by_hand.build()), atol=1e-5)
+    untold = Asked(folder, {"verbalizer": WORDS, "template": "{text}{mask}"})
+    assert not np.allclose(asked.said(asked.build()), untold.said(untold.build()))
+
+
+def test_a_search_needs_a_row_of_each_label(tiny_model: Make) -> None:
+    member = find_member("tasks", "classification")
+    settings = member.Settings(prompt={"template": "search"}, labels=["positive", "negative", "neutral"])
+    with pytest.raises(DataError, match="no training row has the label 'neutral'"):
+        member(settings).learn(Table.from_rows(ROWS))
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning", "p_tuning_v2"])
+@pytest.mark.parametrize("family", ["bert_lm", "llama", "t5"])
+def test_soft_templates_learn_and_open_again(method: str, family: str, tiny_model: Make, tmp_path: Path) -> None:
+    folder = tiny_model(family, writer=True) if family in tiny.WRITERS else tiny_model(family)
+    at = trial("classification", folder, {"prompt": {"verbalizer": WORDS}})
+    chosen = make("methods", method)
+    model = chosen.apply(at.build(), seed=0)
+    before = at.logits(model)
+    adapt(chosen, model, at)
+    after = at.logits(model)
+    assert np.abs(after - before).max() > 1e-5
+    chosen.save(model, tmp_path)
+    np.testing.assert_allclose(at.logits(chosen.open(at.build(seed=1), tmp_path)), after, atol=1e-6)

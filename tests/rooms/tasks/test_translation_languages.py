@@ -31,7 +31,13 @@ def folder(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         legacy_behaviour=request.param == "mbart",
         model_max_length=64,
     )
-    sizes: dict[str, Any] = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    sizes: dict[str, Any] = {
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+    }
     config = transformers.M2M100Config(
         vocab_size=len(tokenizer), **sizes, encoder_attention_heads=2, decoder_attention_heads=2,
         max_position_embeddings=64, decoder_start_token_id=2,
