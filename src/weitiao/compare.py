@@ -28,10 +28,10 @@ import numpy as np
 from weitiao.errors import RecipeError, TrainingError, UnknownName, WeitiaoError, did_you_mean
 from weitiao.evaluation.document import MetricInfo, Report
 from weitiao.evaluation.ranking import Comparison, Cost, Entry, Measured, rank
-from weitiao.files import list_files
+from weitiao.files import list_files, write_text
 from weitiao.integrity import read_object
 from weitiao.plugins import find, names
-from weitiao.recipe import Recipe
+from weitiao.recipe import NOT_OF_PAIRS, Recipe
 
 __all__ = ["Comparison", "compare", "recipe_for"]
 
@@ -85,8 +85,10 @@ def compare(
         except Exception as error:  # a method's file that cannot be imported is its own misfortune
             stopped[key] = Entry(key, "failed", f"{type(error).__name__}: {error}")
     with _claimed(folder):
+        _refuse_another(recipe, folder, "comparison.json")
         for key, one in recipes.items():
-            _refuse_another(one, folder / key)
+            _refuse_another(one, folder / key, "run.json")
+        write_text(folder / "recipe.yaml", recipe.to_yaml())
         if any(not _finished(folder / key) for key in recipes):
             _look(recipe)
         for number, key in enumerate(chosen, 1):
@@ -104,8 +106,9 @@ def recipe_for(recipe: Recipe, method: str, *, share_rate: bool = False) -> tupl
 
     What says how a method works stays with the method of the recipe: its settings, its learning rates (a rate that is
     right for an adapter ruins a model whose every weight moves, and the other way round), and the settings of the
-    task that came from it. Others take their defaults. All else holds for all, so that a difference is one of the
-    methods; but what only a training loop reads is left out for a method that takes no steps.
+    task that such a method brings along (a prompt, which all methods that ask in words share, and examples in it).
+    Others take their defaults. All else holds for all, so that a difference is one of the methods; but what a method
+    has no part for is left out: all that only a training loop reads, where it takes no steps.
 
     Raises
     ------
@@ -119,19 +122,37 @@ def recipe_for(recipe: Recipe, method: str, *, share_rate: bool = False) -> tupl
     if not share_rate:
         raw["training"] |= dict.fromkeys(_RATES)
     given = recipe.task.settings.model_dump(mode="json", exclude_defaults=True)
-    owns = json.loads(json.dumps(dict(own.task_defaults)))
-    raw["task"] = {k: v for k, v in given.items() if k not in owns or v != owns[k]} | {"name": recipe.task.name}
+    raw["task"] = _without(given, own.task_defaults, other.task_defaults) | {"name": recipe.task.name}
     if other.trains == "gradient":
         return Recipe(**raw), ()
-    plain = type(recipe.training)().model_dump(mode="json")
-    left_out = [f"training.{k}" for k, v in raw["training"].items() if k not in _RATES and v != plain[k]]
+    plain, training = type(recipe.training)().model_dump(mode="json"), raw["training"]
+    dropped = set(NOT_OF_PAIRS if other.trains == "pairs" else training)
+    if other.trains == "pairs" and find("schedules", recipe.training.schedule.name).measures:
+        dropped.add("schedule")
+    left_out = [f"training.{k}" for k, v in training.items() if k in dropped and k not in _RATES and v != plain[k]]
     left_out += ["regularizers"] if raw["regularizers"] else []
     left_out += ["model.dropout"] if raw["model"]["dropout"] is not None else []
-    raw |= {"training": {}, "regularizers": [], "model": raw["model"] | {"dropout": None}}
+    raw["training"] = {k: v for k, v in training.items() if k not in dropped}
+    raw |= {"regularizers": [], "model": raw["model"] | {"dropout": None}}
+    if recipe.self_training.rounds and other.trains == "nothing":
+        left_out += ["self_training", "data.unlabeled"]
+        raw |= {"self_training": {}, "data": raw["data"] | {"unlabeled": None}}
     if raw["data"]["unlabeled"] is not None and not recipe.self_training.rounds:  # they were the regularizers'
         left_out.append("data.unlabeled")
         raw["data"] |= {"unlabeled": None}
     return Recipe(**raw), tuple(left_out)
+
+
+def _without(given: Mapping[str, Any], own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of the task less those that belong to a method and not to another, inside groups, too."""
+    left: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in own:
+            left[key] = value
+        elif key in other:
+            inner = all(isinstance(one, Mapping) for one in (value, own[key], other[key]))
+            left[key] = _without(value, own[key], other[key]) if inner else value
+    return left
 
 
 def _chosen(methods: str | Sequence[str]) -> dict[str, str]:
@@ -144,6 +165,8 @@ def _chosen(methods: str | Sequence[str]) -> dict[str, str]:
             fix = f"Known: all, {', '.join(known)}."
             raise UnknownName(f"no method is called {name!r}.{did_you_mean(name, known)}", fix=fix)
     chosen = {Path(name).stem if name.endswith(".py") else name: name for name in methods}
+    if len(chosen) < len(set(methods)):
+        raise RecipeError("two of the methods are called alike, and would share a folder.", fix="Rename the file.")
     if not chosen:
         raise RecipeError("no method was named to compare.", fix="Name some, or all.")
     return chosen
@@ -170,10 +193,11 @@ def _look(recipe: Recipe) -> None:
     prepare(recipe.data, task.fields, derive_seed(recipe.seed, "split"), task.accepts, task.formats)
 
 
-def _refuse_another(recipe: Recipe, folder: Path) -> None:
-    if (folder / "run.json").is_file() and (there := recipe.differences(Recipe.load(folder / "recipe.yaml"))):
+def _refuse_another(recipe: Recipe, folder: Path, sign: str) -> None:
+    """Refuse a folder that holds the work of another recipe; `sign` is a file that there is once it was begun."""
+    if (folder / sign).is_file() and (there := recipe.differences(Recipe.load(folder / "recipe.yaml"))):
         raise RecipeError(
-            f"holds a run of another recipe ({'; '.join(there[:5])}).",
+            f"holds a {'run' if sign == 'run.json' else 'comparison'} of another recipe ({'; '.join(there[:5])}).",
             where=folder,
             fix="Choose another folder with --folder, or delete this one.",
         )
@@ -210,12 +234,20 @@ def _rank(
     recipe: Recipe, folder: Path, done: Mapping[str, tuple[str, ...]], stopped: Mapping[str, Entry]
 ) -> Comparison:
     """Read what finished methods left, rank them, and write the table."""
-    measured, others, rows, info = {}, dict(stopped), "", None
+    measured, others, rows, info, before = {}, dict(stopped), "", None, None
     for key, left_out in done.items():
         try:
             found, info, own_rows = _read(folder / key, left_out)
         except WeitiaoError as error:
             others[key] = Entry(key, "failed", str(error))
+            continue
+        data = read_object(folder / key, "run.json").get("data")
+        before = before or data
+        if data != before:
+            reason = (
+                f"it learnt from other files than {next(iter(measured), 'those before it')}: they have changed since."
+            )
+            others[key] = Entry(key, "failed", f"{reason} Delete {folder / key}, or choose another folder.")
             continue
         rows = rows or own_rows
         if rows != own_rows:  # its settings of the task set other rows aside, say

@@ -27,6 +27,7 @@ from weitiao.training.settings import CacheSettings, ResourceSettings, TrainingS
 
 __all__ = [
     "DEFAULTS",
+    "NOT_OF_PAIRS",
     "DataSettings",
     "EvaluationSettings",
     "Member",
@@ -58,7 +59,7 @@ _NO_RESULT = {
     *(f"resources.{name}" for name in ResourceSettings.model_fields),
 }
 # settings of training that have no part where pairs of rows are learnt from
-_NOT_OF_PAIRS = {"head_learning_rate", "evaluate_steps", "patience", "sampling"}
+NOT_OF_PAIRS = {"head_learning_rate", "evaluate_steps", "patience", "sampling"}
 # place in the recipe -> the setting that a lone value stands for
 _SHORT = {("data",): "train", ("model",): "name"} | {place: "name" for place in _MEMBERS if place not in _LISTS}
 
@@ -130,7 +131,7 @@ class _Sections(Options):
             rates = {"learning_rate": method.learning_rate, "head_learning_rate": method.head_learning_rate}
             plain = TrainingSettings.model_validate(rates)
             on_pairs = method.trains == "pairs"
-            read = set(TrainingSettings.model_fields) - _NOT_OF_PAIRS if on_pairs else set()
+            read = set(TrainingSettings.model_fields) - NOT_OF_PAIRS if on_pairs else set()
             idle = [f"training.{k}" for k, v in self.training if v != getattr(plain, k) and k not in read]
             if on_pairs and find("schedules", self.training.schedule.name).measures:
                 idle.append("training.schedule")
@@ -433,12 +434,22 @@ def with_task_defaults(method: Any, task: Any) -> Any:
     except UnknownName:
         return task  # told of later
     given = dict(task) if isinstance(task, Mapping) else {"name": task}
-    missing = {
-        key: value
+    filled = {
+        key: _filled(given.get(key), value)
         for key, value in defaults.items()
-        if key in known and given.get(key) is None and _takes(known[key].annotation, value)
+        if key in known and _takes(known[key].annotation, value)
     }
-    return {**given, **missing} if missing else task
+    changed = any(given.get(key) != value for key, value in filled.items())
+    return {**given, **filled} if changed else task
+
+
+def _filled(given: Any, default: Any) -> Any:
+    """Return what was given with what it does not say; inside groups, too."""
+    if given is None:
+        return default
+    if not isinstance(given, Mapping) or not isinstance(default, Mapping):
+        return given
+    return {**given, **{key: _filled(given.get(key), value) for key, value in default.items()}}
 
 
 def _takes(annotation: Any, value: Any) -> bool:

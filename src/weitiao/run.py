@@ -185,20 +185,22 @@ class Run:
         if self.processes.count > 1:
             rows = Store.key(rows=np.concatenate([row["input_ids"] for row in material.features["train"].inputs]))
             self.processes.agree((rows, data.fingerprints, material.pretrained.content_hash), "the rows or the models")
-        best, scores = None, []
+        best, scores, seconds = None, [], 0.0
         for number in range(self.recipe.training.seeds):
             trained = self._in_rounds(material, number)
             if trained is None:  # not the main process
                 continue
             answers = self.task.answer(trained.said["test"], material.rows["test"], trained.calibration)
             scores.append(self._measure(answers, material.rows["test"])[self.main_metric])
+            seconds += trained.seconds
             if best is None or trained.score > best.score:
                 best = trained  # the others' models are let go
 
         def account() -> None:
             if best is None:
                 raise TrainingError("nothing was trained.")
-            self.hand_over(material, best, self.test(material, best, scores))
+            whole = replace(best, seconds=seconds)  # what came of it cost all of them
+            self.hand_over(material, whole, self.test(material, whole, scores))
 
         self.processes.on_main(account)
 
@@ -331,10 +333,15 @@ class Run:
         rest, told = material.data.unlabeled, self.recipe.self_training
         if rest is None or not told.rounds:
             return self.train(material, number)
+        spent = [0.0]
+
+        def train(again: int, added: Table | None) -> Trained | None:
+            trained = self.train(material if added is None else self._with_rows(material, added), number, again)
+            spent[0] += trained.seconds if trained else 0.0
+            return trained
+
         steps = Steps[Trained](
-            lambda again, added: self.train(
-                material if added is None else self._with_rows(material, added), number, again
-            ),
+            train,
             lambda trained: self.task.answer(trained.said["unlabeled"], list(rest), trained.calibration),
             self.processes.on_main,
         )
@@ -343,7 +350,7 @@ class Run:
             return None
         self.tell({"event": "finding", **found.to_json()})
         said = {**best.said, "test": self._say(best.model, material, material.features, "test")}  # once
-        return replace(best, said=said, findings=(*best.findings, found))
+        return replace(best, said=said, findings=(*best.findings, found), seconds=spent[0])
 
     def train(self, material: Material, number: int, again: int = 0) -> Trained | None:
         """Step 4: train with the seed of this number; the best weights meet dev and, once, test.

@@ -18,6 +18,7 @@ Source: Phang, Fevry and Bowman, Sentence Encoders on STILTs: Supplementary Trai
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ MERGED = tuple(
     for name, section in Recipe.model_fields.items()
     if isinstance(section.annotation, type) and issubclass(section.annotation, Options) and name not in _WHOLE
 )
-_NAME = re.compile(r"[\w-][\w.-]*")
+_NAME = re.compile(r"[\w-]+")
 _TAKEN = ("bundle",)  # names in the folder of the whole
 
 Lines = Mapping[tuple[Any, ...], int]
@@ -142,6 +143,7 @@ class Stages:
         folder = Path(folder)
         recipes = self.recipes(folder)
         processes = Processes()
+        processes.on_main(lambda: _refuse_other_runs(folder, recipes))
         processes.on_main(lambda: self._keep(folder))
         made = [str(folder / name) for name in recipes]
         for name, recipe in recipes.items():
@@ -215,8 +217,26 @@ def _overridden(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
         raise RecipeError(
             f"no stage is called {name!r}.{did_you_mean(name, names)}", where=text, fix=f"Stages: {', '.join(names)}."
         )
-    stages = [overridden(stage, rest) if stage["name"] == name else stage for stage in raw["stages"]]
+    section = re.split("[.=]", rest)[0]
+    taken_over = {section: copy.deepcopy(raw[section])} if section in raw else {}
+    stages = [overridden({**taken_over, **one}, rest) if one["name"] == name else one for one in raw["stages"]]
     return {**raw, "stages": stages}
+
+
+def _refuse_other_runs(folder: Path, recipes: Mapping[str, Recipe]) -> None:
+    """Refuse a folder that holds a run without stages, or one whose stages are of another recipe."""
+    if (folder / "run.json").is_file() or ((folder / "bundle").exists() and not (folder / "bundle").is_symlink()):
+        raise RecipeError(
+            "holds a run without stages.", where=folder, fix="Choose another folder with --folder, or delete this one."
+        )
+    for name, recipe in recipes.items():
+        at = folder / name
+        if (at / "run.json").is_file() and (there := recipe.differences(Recipe.load(at / "recipe.yaml"))):
+            raise RecipeError(
+                f"holds a run of another recipe ({'; '.join(there[:5])}).",
+                where=at,
+                fix="Choose another folder with --folder, or delete this one.",
+            )
 
 
 def _refuse_stale(folder: Path, base: str) -> None:

@@ -149,7 +149,7 @@ def test_another_recipe_or_other_rows_are_refused_before_anything_runs(
     recipe: Recipe, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Recipe(**recipe.dump() | {"seed": 5})
-    with pytest.raises(RecipeError, match=r"lora: holds a run of another recipe \(seed: 5 here, 0 there\)"):
+    with pytest.raises(RecipeError, match=r": holds a comparison of another recipe \(seed: 5 here, 0 there\)"):
         compare(other, "lora", folder)
     with pytest.raises(UnknownName, match="Did you mean 'lora'"):
         compare(recipe, "head,lorra", folder)
@@ -261,3 +261,24 @@ def test_the_plot_names_every_dot_where_it_covers_no_other() -> None:
     assert all(b - a >= 14 for a, b in pairwise(heights))
     one = scatter_svg([Dot("alone", 7.0, 0.5, 0.5, 0.5)], title="t", axes=("x", "y"))
     assert "nan" not in one
+
+
+def test_a_method_that_learns_pairs_keeps_what_it_reads() -> None:
+    training = {"epochs": 2, "batch_size": 4, "seeds": 3, "learning_rate": 1e-3, "patience": 1, "evaluate_steps": 5}
+    recipe = Recipe(data="rows.csv", method="lora", training=training, regularizers=["label_smoothing"])
+    other, left_out = recipe_for(recipe, "contrastive", share_rate=True)
+    assert set(left_out) == {"training.patience", "training.evaluate_steps", "regularizers"}
+    kept = other.training
+    assert (kept.epochs, kept.batch_size, kept.seeds, kept.learning_rate) == (2, 4, 3, 1e-3)
+    assert recipe_for(recipe, "contrastive")[0].training.learning_rate == find("methods", "contrastive").learning_rate
+
+
+def test_examples_are_shown_by_the_method_that_shows_examples_alone() -> None:
+    prompt = {"template": "{text} topic: {mask}", "examples": {"count": 4}}
+    recipe = Recipe(data="rows.csv", method="in_context", task={"name": "classification", "prompt": prompt})
+    asked = recipe_for(recipe, "zero_shot")[0].task.settings.prompt
+    assert (asked.template, asked.examples) == (prompt["template"], None)
+    assert recipe_for(recipe, "lora")[0].task.settings.prompt is None
+    template = {"name": "classification", "prompt": {"template": prompt["template"]}}
+    back = recipe_for(Recipe(data="rows.csv", method="zero_shot", task=template), "in_context")[0].task.settings.prompt
+    assert (back.template, back.examples.count) == (prompt["template"], 8)

@@ -169,3 +169,26 @@ def test_a_token_head_of_the_same_size_is_new_for_other_labels(tiny_bert, tmp_pa
     assert torch.equal(same.classifier.weight, first.classifier.weight)
     assert other.new_parameters == {"classifier.weight", "classifier.bias"}
     assert not torch.equal(other.classifier.weight, first.classifier.weight)
+
+
+def test_an_override_of_a_stage_begins_with_what_it_takes_over(place, tiny_bert):
+    text = FILE.format(model=tiny_bert).replace("stages:", "method: {name: lora, rank: 4}\nstages:")
+    text = text.replace("task: {name: language_modeling, vocabulary: extend}\n    data: raw.txt", "method: full")
+    Path("recipe.yaml").write_text(text, encoding="utf-8")
+    tune = Stages.load("recipe.yaml", ["stages.tune.method.merge=true"]).recipes(Path("runs"))["tune"]
+    assert (tune.method.name, tune.method.settings.rank, tune.method.settings.merge) == ("lora", 4, True)
+
+
+def test_a_folder_of_another_run_is_left_as_it_is(place):
+    stages = Stages.load("recipe.yaml")
+    Path("runs/plain/bundle").mkdir(parents=True)
+    with pytest.raises(RecipeError, match="holds a run without stages"):
+        stages.run("runs/plain")
+    made_of = stages.recipes(Path("runs/both"))["pretrain"]
+    Path("runs/both/pretrain").mkdir(parents=True)
+    Path("runs/both/pretrain/run.json").write_text("{}")
+    Path("runs/both/pretrain/recipe.yaml").write_text(made_of.to_yaml(), encoding="utf-8")
+    Path("runs/both/stages.yaml").write_text("as it was")
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        Stages.load("recipe.yaml", ["training.epochs=3"]).run("runs/both")
+    assert Path("runs/both/stages.yaml").read_text() == "as it was"

@@ -36,7 +36,7 @@ class Contrastive(Method):
         """Which pairs, how they are compared, and the strength of the head's L2 term."""
 
         iterations: int = Field(
-            10, ge=1, description="pairs of an epoch: twice as many a row, half of one class and half of two"
+            7, ge=1, description="pairs of an epoch: twice as many a row, half of one class and half of two"
         )
         loss: Literal["cosine_similarity", "supervised"] = Field(
             "cosine_similarity",

@@ -51,8 +51,9 @@ def new_words(counts: Mapping[str, int], tokenizer: Any, most: int) -> list[str]
         for one in _WORD.findall(normalizer.normalize_str(word)) if normalizer else [word]:
             plain[one] += count
     saved = {}
+    there = tokenizer.get_vocab()
     for word, count in plain.items():
-        if count < _TIMES:
+        if count < _TIMES or word in there:  # its vector was learnt, if only for other places in a text
             continue
         pieces = _pieces(word, tokenizer)
         if len(pieces) >= _PIECES or tokenizer.unk_token_id in pieces:

@@ -64,7 +64,7 @@ class ExampleSettings(Options):
 
 
 def pool_of(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], size: int) -> list[dict[str, str]]:
-    """Return rows to choose from, in turn of each class, each text once; drawn by a fixed seed."""
+    """Return rows to choose from, in turn of each class, each text once; rows and classes drawn by a fixed seed."""
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     seen = set()
     for i in generator(0, "examples").permutation(len(rows)):
@@ -73,7 +73,8 @@ def pool_of(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], size: int)
             seen.add(key)
             by_label[row["label"]].append(row)
     found: list[dict[str, str]] = []
-    queues = [by_label[label] for label in sorted(by_label)]
+    labels = sorted(by_label)
+    queues = [by_label[labels[i]] for i in generator(0, "classes").permutation(len(labels))]
     for turn in range(max(map(len, queues), default=0)):
         found += [queue[turn] for queue in queues if turn < len(queue)]
         if len(found) >= size:

@@ -8,7 +8,8 @@ probabilities is taken off the logits of every row, so that a word's mere freque
 Source: Schick and Schuetze, Exploiting Cloze Questions for Few Shot Text Classification and Natural Language
 Inference, 2020, arXiv:2001.07676 (templates and verbalizers); Zhao et al., Calibrate Before Use, 2021,
 arXiv:2102.09690 (`calibrate`).
-Differs: the prior is subtracted from log-probabilities, which is the diagonal matrix of Zhao et al. before the softmax.
+Differs: of examples that depend on the text, the prior is what is said with those for texts that say nothing; it is
+subtracted from log-probabilities, which is the diagonal matrix of Zhao et al. before the softmax.
 """
 
 from __future__ import annotations

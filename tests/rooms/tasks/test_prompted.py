@@ -146,6 +146,13 @@ def test_examples_are_like_the_row_and_never_the_row_itself() -> None:
     assert near.choose({"text": "房间干净"}) == [1, 0]
 
 
+def test_examples_leave_no_class_out_for_its_name() -> None:
+    rows = [{"text": f"row {i}", "label": f"label {i:02}"} for i in range(60)]
+    kept = {row["label"] for row in pool_of(rows, ["text"], 16)}
+    assert len(kept) == 16
+    assert kept != {f"label {i:02}" for i in range(16)}
+
+
 def test_examples_take_the_room_that_is_left_and_orders_are_averaged(tiny_model: Make) -> None:
     prompt = {"template": "{text} : {mask}", "examples": {"count": 3, "select": "random", "orders": 2}}
     at = Asked(tiny_model("llama", writer=True), prompt | {"verbalizer": WORDS})
@@ -239,9 +246,12 @@ def test_methods_that_train_nothing_bring_a_prompt_or_say_why_not(tiny_model: Ma
     assert recipe(tiny_model("llama"), data, method="zero_shot", task="summarization").task.settings.prompt is None
     with pytest.raises(RecipeError, match="nearest compares one vector a row"):
         Recipe(data=str(data), method="zero_shot", evaluation={"baselines": ["nearest"]})
-    unshown = {"name": "classification", "prompt": {"calibrate": True}}
-    told = recipe(tiny_model("llama", writer=True), data, method="in_context", task=unshown)
-    with pytest.raises(RecipeError, match="the task shows the model no examples"):
+    half = {"name": "classification", "prompt": {"calibrate": True}}
+    asked = recipe(tiny_model("llama"), data, method="in_context", task=half).task.settings.prompt
+    assert (asked.calibrate, asked.examples.count) == (True, 8)
+    shown = {"name": "classification", "prompt": {"examples": {"count": 2}}}
+    told = recipe(tiny_model("llama", writer=True), data, method="zero_shot", task=shown)
+    with pytest.raises(RecipeError, match="which is what in_context is for"):
         run(told, tmp_path / "run", show=False)
 
 
@@ -272,7 +282,7 @@ def test_the_template_is_taken_that_makes_the_labels_likeliest(tiny_model: Make)
             log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             worth[template] = log_p[np.arange(len(ROWS)), alone.task.truth(list(alone.table))].mean()
         facts = Asked(folder, {**prompt, "template": templates}).task.state["prompt"]
-        assert facts["template"] == max(worth, key=worth.get)
+        assert facts["template"] == max(worth, key=lambda one: worth[one])
         if not examples:  # with them, what is in the pool depends on the order of rows
             assert facts["tried"] == pytest.approx(worth, abs=1e-4)
         assert not {"tried_on", "candidates"} & facts.keys(), "training rows stay behind"
