@@ -1,7 +1,8 @@
 """Language models that are asked in words, untrained, beside chance and beside the encoder that was tuned.
 
-The same test rows for all: the shares of the commonest class, an encoder whose head is tuned on all the training rows,
-and each language model as it is (``zero_shot``), calibrated, and with solved rows before each text (``in_context``).
+The same test rows for all: the commonest class; a model that is tuned on all the training rows; and each language model
+as it is (``zero_shot``), calibrated, with template and words found by training rows, and with solved rows before each
+text (``in_context``).
 
 ::
 
@@ -59,6 +60,7 @@ SETS: dict[str, dict[str, Any]] = {
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "zero_shot": ("zero_shot", {}),
     "zero_shot, calibrated": ("zero_shot", {"calibrate": True}),
+    "zero_shot, found": ("zero_shot", {"template": "search", "verbalizer": "auto", "calibrate": True}),
     "in_context, 8 similar": ("in_context", {}),
     "in_context, 8 random": ("in_context", {"examples": {"select": "random"}}),
 }
