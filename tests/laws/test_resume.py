@@ -19,6 +19,8 @@ _TRAINING = {
     "full": {"epochs": 2, "evaluate_steps": 4, "micro_batch_size": 3, "patience": 9, "checkpoint_seconds": 0.15},
     "lora": {"epochs": 2, "optimizer": "sgd", "schedule": "cosine", "checkpoint_seconds": 0.15},
     "top_layers": {"epochs": 2, "seeds": 2, "checkpoint_seconds": 0.0},
+    "adalora": {"epochs": 2, "checkpoint_seconds": 0.0},  # it has a state of its own
+    "contrastive": {"epochs": 1, "checkpoint_seconds": 0.0},  # pairs follow from their number
     "head": {},  # no checkpoints: it is solved anew, and comes out the same
 }
 

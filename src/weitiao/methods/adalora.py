@@ -90,11 +90,10 @@ class AdaLora(PeftMethod):
         """Take the worth of every number from its gradient, while ranks may still change."""
         import torch
 
-        warmup, final = self._schedule(steps)
-        config: Any = model.peft_config["default"]  # type: ignore[index, union-attr]
-        config.total_step, config.tinit, config.tfinal = steps, warmup, final
         state = self._state.setdefault(model, {})
-        if step >= steps - final:
+        state["steps"] = torch.tensor(steps)
+        self._write_schedule(model, steps)
+        if step >= steps - self._schedule(steps)[1]:
             return
         numbers = {
             f"{path}.{factor}": getattr(layer, factor)["default"]
@@ -135,11 +134,19 @@ class AdaLora(PeftMethod):
         """Take them back."""
         device = next(model.parameters()).device
         self._state[model] = {name: value.to(device) for name, value in state.items()}
+        if "steps" in state:  # there may be no step left that would tell
+            self._write_schedule(model, int(state["steps"]))
 
     def outcome(self, model: nn.Module) -> dict[str, Any]:
         """Return the budget and the rank of each layer; weights from before the last phase may be above the budget."""
         ranks = {path: int(layer.lora_E["default"].count_nonzero()) for path, layer in _layers(model).items()}
         return {"budget": self.settings.target_rank * len(ranks), "kept": sum(ranks.values()), "ranks": ranks}
+
+    def _write_schedule(self, model: nn.Module, steps: int) -> None:
+        """Put the schedule into PEFT's configuration, which is saved."""
+        config: Any = model.peft_config["default"]  # type: ignore[index, union-attr]
+        config.total_step = steps
+        config.tinit, config.tfinal = self._schedule(steps)
 
     def _schedule(self, steps: int) -> tuple[int, int]:
         """Return how many steps come before the ranks fall, and how many after."""

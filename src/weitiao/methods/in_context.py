@@ -30,6 +30,8 @@ class InContext(Method):
     def suits(self, model: nn.Module) -> str | None:
         """Refuse a model that is shown no examples."""
         words: Any = getattr(parts.unwrap(model), "words", None)
+        if getattr(words, "soft", False):
+            return "task.prompt.soft_verbalizer gives each label a vector to learn, and nothing would train it"
         if not getattr(words, "examples", 0):
             return "the task shows the model no examples; it takes a task with prompts, and task.prompt.examples there"
         return None

@@ -31,6 +31,8 @@ class ZeroShot(Method):
     def suits(self, model: nn.Module) -> str | None:
         """Refuse a model with weights that no training has touched."""
         words: Any = getattr(parts.unwrap(model), "words", None)
+        if getattr(words, "soft", False):
+            return "task.prompt.soft_verbalizer gives each label a vector to learn, and nothing would train it"
         if getattr(words, "examples", 0):
             return "task.prompt.examples shows the model solved rows, which is what in_context is for; leave it out"
         if fresh := sorted(parts.new_parameters(model)):

@@ -44,7 +44,7 @@ __all__ = ["PromptSettings", "Prompted"]
 
 _Word = Annotated[str, Setting(min_length=1, pattern=r"\S")]
 _SEARCH = "search"
-_TRIED_ON = 128  # rows that templates and words are tried on
+_TRIED_ON = 128  # rows that templates and words are tried on; more where there are more than 64 labels
 _APART = "\n\n"  # between examples
 
 
@@ -158,7 +158,7 @@ class Prompted:
             "words": [[word] if isinstance(word, str) else list(word) for word in told.values()],
         }
         if self.settings.searches:
-            tried_on = pool_of(list(train), fields, _TRIED_ON)
+            tried_on = pool_of(list(train), fields, max(_TRIED_ON, 2 * len(labels)))
             if missing := sorted(set(labels) - {row["label"] for row in tried_on}):
                 raise DataError(
                     f"no training row has the label {missing[0]!r}, so that templates or words cannot be tried for it.",
@@ -221,10 +221,10 @@ class Prompted:
             if tokenizer.mask_token_id is None:
                 raise ModelError(f"{pretrained.name} has no mask token, so it cannot fill a gap.")
             found["gap"] = [tokenizer.mask_token_id] * (1 if self.settings.soft_verbalizer else longest)
-        elif kind != "entailment" and not found["gap"] and template.fields_after:
+        elif kind != "entailment" and not found["gap"] and (rest := template.says_after):
             raise RecipeError(
-                f"{pretrained.name} writes a label after the text, and the template goes on with "
-                f"{{{sorted(template.fields_after)[0]}}} after {{mask}}.",
+                f"{pretrained.name} writes a label after the text, and the template goes on with {rest} after "
+                "{mask}.",
                 where="task.prompt.template",
                 fix="Put {mask} at the end.",
             )

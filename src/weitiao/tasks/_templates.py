@@ -85,9 +85,12 @@ class Template:
         self._before = [*before, (self.tail, None)]
 
     @property
-    def fields_after(self) -> frozenset[str]:
-        """Fields that it names after the gap."""
-        return frozenset(name for _, name in self._after if name)
+    def says_after(self) -> str | None:
+        """What it says after the gap that is more than signs: a field in braces, or words."""
+        for text, name in self._after:
+            if name or any(c.isalnum() for c in text):
+                return f"{{{name}}}" if name else repr(text.strip())
+        return None
 
     def before(self, row: Mapping[str, Any], keep: int | None = None) -> str:
         """Return what stands before the gap, with so many characters of each field kept."""

@@ -350,3 +350,23 @@ def test_soft_templates_learn_and_open_again(method: str, family: str, tiny_mode
     assert np.abs(after - before).max() > 1e-5
     chosen.save(model, tmp_path)
     np.testing.assert_allclose(at.logits(chosen.open(at.build(seed=1), tmp_path)), after, atol=1e-6)
+
+
+def test_words_after_the_gap_are_refused_where_the_model_would_never_read_them(tiny_model: Make) -> None:
+    for template, rest in (("{text} a {mask} film", "'film'"), ("{mask} {text}", r"\{text\}")):
+        with pytest.raises(RecipeError, match=rf"goes on with {rest} after"):
+            Asked(tiny_model("llama", writer=True), {"template": template, "verbalizer": WORDS})
+    Asked(tiny_model("llama", writer=True), {"template": "{text} It was {mask}!", "verbalizer": WORDS})
+
+
+def test_templates_are_tried_on_every_label_however_many_there_are(tiny_model: Make) -> None:
+    member = find_member("tasks", "classification")
+    task = member(member.Settings(prompt={"template": "search"}))
+    task.learn(Table.from_rows([{"text": f"row {i}", "label": f"l{i % 150}"} for i in range(300)]))
+    assert {row["label"] for row in task.state["prompt"]["tried_on"]} == set(task.labels)
+
+
+@pytest.mark.parametrize("method", ["zero_shot", "in_context"])
+def test_vectors_to_learn_are_refused_where_nothing_learns(method: str, tiny_model: Make) -> None:
+    at = trial("classification", tiny_model("bert_lm"), {"prompt": {"verbalizer": WORDS, "soft_verbalizer": True}})
+    assert "nothing would train it" in str(make("methods", method).suits(at.build()))
