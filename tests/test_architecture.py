@@ -27,7 +27,7 @@ CORE = (
 
 # budget -> most it may be; a budget is raised only with a reason in docs/decisions
 LIMITS = {
-    "core, lines": 4600,
+    "core, lines": 4650,
     "file, p90 lines": 300,
     "function, median lines": 10,
     "function, p90 lines": 35,

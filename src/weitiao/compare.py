@@ -85,7 +85,7 @@ def compare(
         except Exception as error:  # a method's file that cannot be imported is its own misfortune
             stopped[key] = Entry(key, "failed", f"{type(error).__name__}: {error}")
     with _claimed(folder):
-        _refuse_another(recipe, folder, "comparison.json")
+        _refuse_another(recipe, folder, "recipe.yaml")
         for key, one in recipes.items():
             _refuse_another(one, folder / key, "run.json")
         write_text(folder / "recipe.yaml", recipe.to_yaml())

@@ -63,7 +63,7 @@ from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features, Rows, cut_off
 from weitiao.training import convex, health
 from weitiao.training.checkpoint import Checkpoints
-from weitiao.training.contrastive import by_pairs, with_names
+from weitiao.training.contrastive import FEW, by_pairs, learnt_too, with_dev, with_names
 from weitiao.training.devices import accelerator, precision
 from weitiao.training.estimate import estimate
 from weitiao.training.hook import why_not
@@ -380,6 +380,7 @@ class Run:
             said = {split: self._say(model, material, material.features, split) for split in self._asked}
             seconds = time.monotonic() - started
             found = health.findings(position.health, position.skipped)
+            found += [] if "dev" in tuned.states else [learnt_too(material.features["dev"])]
         elif not self.processes.main:
             return None
         elif self.method.trains == "nothing":
@@ -392,7 +393,8 @@ class Run:
             history = self._by_optimum(model, material)
             said = {split: self._say(model, material, material.features, split) for split in self._asked}
             seconds = time.monotonic() - started
-        calibration = self.task.calibrate(said["dev"], material.rows["dev"]) if "dev" in said else {}  # step 5
+        apart = "dev" in said and not (self.method.trains == "pairs" and self._learns_dev(material))
+        calibration = self.task.calibrate(said["dev"], material.rows["dev"]) if apart else {}  # step 5
         sign = 1 if self.metrics[self.main_metric].higher_is_better else -1
         if self.task.selects_by == "loss":
             score = max((-entry["dev_loss"] for entry in history), default=0.0)
@@ -454,23 +456,30 @@ class Run:
         self, model: nn.Module, material: Material, seed: int, which: tuple[int, int]
     ) -> tuple[Position, Material]:
         """Tune the backbone on pairs; return what it now says of the rows that the head is solved on."""
-        told, rows = self.method.settings, material.features["train"]
+        told, rows, dev = self.method.settings, material.features["train"], {"dev": material.features["dev"]}
+        if self._learns_dev(material):
+            rows, dev = with_dev(rows, dev["dev"]), {}
         if told.label_names:
             rows = with_names(rows, material.features.get("labels"))
         how = (self.recipe.training, seed, self._outside(material, which))
         position = by_pairs(model, self.task, material.pooling, rows, told, how)
-        features = {"train": rows, "dev": material.features["dev"]}
+        features = {"train": rows, **dev}
         if not self.processes.main:
             return position, material
         reader = Reader(model, self.task, material.pooling, batch_size=self.recipe.evaluation.batch_size)
         states = {name: reader.read(some) for name, some in features.items()}
         return position, replace(material, features=features, states=states)
 
+    def _learns_dev(self, material: Material) -> bool:
+        """Whether dev was cut off train, is too small to say anything, and has nothing to choose."""
+        chooses = len(self.method.settings.C) > 1 or self.recipe.training.seeds > 1 or self.recipe.self_training.rounds
+        return not chooses and self.recipe.data.dev is None and len(material.features["dev"]) < FEW
+
     def _by_optimum(self, model: nn.Module, material: Material) -> list[dict[str, float]]:
         return convex.solve(
             model,
             self.task,
-            {name: (material.features[name], material.states[name]) for name in ("train", "dev")},
+            {k: (material.features[k], material.states[k]) for k in ("train", "dev") if k in material.states},
             strengths=self.method.settings.C,
             standardized=self.method.trains == "convex",
             measure=lambda said: self._measure(self.task.answer(said, material.rows["dev"], {}), material.rows["dev"]),

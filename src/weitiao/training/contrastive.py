@@ -29,6 +29,7 @@ from torch.nn.functional import normalize
 
 from weitiao.data.batch import epoch_order
 from weitiao.errors import TrainingError
+from weitiao.findings import Finding
 from weitiao.models import parts
 from weitiao.models.pooled import SentenceClassifier
 from weitiao.randomness import generator
@@ -37,7 +38,9 @@ from weitiao.training.loop import Loop, Outside
 from weitiao.training.position import Position
 from weitiao.training.settings import TrainingSettings
 
-__all__ = ["PairFeatures", "Pairs", "by_pairs", "with_names"]
+__all__ = ["FEW", "PairFeatures", "Pairs", "by_pairs", "learnt_too", "with_dev", "with_names"]
+
+FEW = 50  # rows of dev, below which they say too little to be worth what they could teach
 
 Batch = dict[str, Tensor]
 _ROUND = 16_384  # pairs that are drawn at a time, at most
@@ -226,6 +229,23 @@ def with_names(rows: Features, names: Features | None) -> Features:
     added = [{**row, "labels": i} for i, row in enumerate(names.inputs)]
     places = [*rows.places, *(f"the name of label {i + 1}" for i in range(len(added)))]
     return replace(rows, inputs=[*rows.inputs, *added], places=places, owners=None)
+
+
+def with_dev(rows: Features, dev: Features) -> Features:
+    """Return rows to learn from with those of dev, where these are too few to choose or to calibrate by."""
+    return replace(rows, inputs=[*rows.inputs, *dev.inputs], places=[*rows.places, *dev.places], owners=None)
+
+
+def learnt_too(dev: Features) -> Finding:
+    """Say that dev is learnt from as well."""
+    return Finding(
+        "dev",
+        "info",
+        f"dev has {len(dev):,} rows, too few to calibrate by: they are learnt from, too, and confidences are not "
+        "calibrated.",
+        f"Name at least {FEW:,} other rows as data.dev to have them calibrated.",
+        count=len(dev),
+    )
 
 
 def by_pairs(

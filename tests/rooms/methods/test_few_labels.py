@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import made
 import weitiao
 from trial import adapt, make, names_of, trial
 from weitiao.errors import RecipeError, TrainingError
@@ -141,3 +142,26 @@ def test_contrastive_tells_classes_apart_that_the_untuned_vectors_mix(tiny_bert:
 def test_what_would_have_no_effect_on_pairs_is_refused(sections: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         Recipe(**{"data": "rows.csv", "method": "contrastive", **sections})
+
+
+@pytest.mark.parametrize(("settings", "learnt"), [({}, True), ({"C": [0.1, 1.0]}, False)])
+def test_contrastive_learns_from_a_dev_too_small_to_calibrate_by(
+    settings: dict[str, Any], learnt: bool, tiny_bert: Path, tmp_path: Path
+) -> None:
+    data = made.write_csv(tmp_path / "rows.csv", made.rows(48))
+    bundle = weitiao.run(
+        weitiao.Recipe(
+            data=str(data),
+            model={"name": str(tiny_bert), "pooling": "mean"},
+            method={"name": "contrastive", "iterations": 1, **settings},
+            training={"epochs": 1},
+            evaluation={"resamples": 100},
+        ),
+        tmp_path / "run",
+        show=False,
+    )
+    told = [finding.message for finding in bundle.report.findings if finding.check == "dev"]
+    assert [f"dev has {bundle.facts['rows']['dev']} rows" in message for message in told] == [True] * learnt
+    assert (bundle.calibration == {}) == learnt
+    named = [finding for finding in bundle.report.findings if "not calibrated" in finding.message]
+    assert bool(named) == learnt
