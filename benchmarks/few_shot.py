@@ -1,8 +1,8 @@
 """The method ``contrastive`` beside SetFit: the same few rows, the same encoder, one sitting.
 
 Each side of each draw runs in a process of its own, so that seconds and memory are its own too. SetFit trains on all
-the rows; ours cuts the rows that it chooses and calibrates by from the same ones, as it does for everybody. SetFit's
-settings are its paper's: 20 iterations, batches of 16, one epoch, logistic regression.
+the rows; ours cuts dev off the same ones, as it does for everybody, and learns from it too where it has fewer than 50.
+SetFit's settings are its paper's: 20 iterations, batches of 16, one epoch, logistic regression.
 
 ::
 
