@@ -89,12 +89,21 @@ CASES: dict[str, Case] = {
     ),
     "question_answering_en": Case(
         {"name": "question_answering"}, MINILM, _FULL, {"train": "qa/xquad_en/xquad.en.json"},
-        {"train": 300}, {}, {"epochs": 3, "learning_rate": 2e-4}, 256,
+        {"train": 1190}, {}, {"epochs": 5, "learning_rate": 2e-4}, 256,
     ),
     "question_answering_zh": Case(
         {"name": "question_answering"}, MINILM, _FULL,
         {"train": "qa/cmrc2018/cmrc2018_trial.json", "test": "qa/cmrc2018/cmrc2018_dev.json.gz"},
         {"train": 180, "test": 80}, {}, {"epochs": 3, "learning_rate": 2e-4}, 384,
+    ),
+    "generative_question_answering_en": Case(
+        {"name": "generative_question_answering"}, SMOLLM, _LORA, {"train": "qa/xquad_en/xquad.en.json"},
+        {"train": 200}, {}, _WRITE, 512,
+    ),
+    "generative_question_answering_zh": Case(
+        {"name": "generative_question_answering"}, GEMMA, _LORA,
+        {"train": "qa/cmrc2018/cmrc2018_trial.json", "test": "qa/cmrc2018/cmrc2018_dev.json.gz"},
+        {"train": 80, "test": 40}, {}, _WRITE, 512,
     ),
     "translation_en_zh": Case(
         {"name": "translation", "source_language": "en", "target_language": "zh"}, GEMMA, _LORA,
@@ -123,6 +132,12 @@ CASES: dict[str, Case] = {
         {"train": "multimodal/fashion_products/train.csv", "test": "multimodal/fashion_products/test.csv"},
         {"train": 500, "test": 200}, {"text": "text_masked", "image": "image", "label": "articleType"},
         {"epochs": 6, "learning_rate": 2e-4},
+    ),
+    "image_text_retrieval_en": Case(
+        {"name": "image_text_retrieval"}, MINILM, _FULL,
+        {"train": "multimodal/fashion_products/train.csv", "test": "multimodal/fashion_products/test.csv"},
+        {"train": 1100, "test": 200}, {"text": "text", "image": "image"},
+        {"epochs": 12, "learning_rate": 1e-4, "batch_size": 64},
     ),
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The method ``contrastive`` beside SetFit: the same few rows, the same encoder, one sitting.
 
 Each side of each draw runs in a process of its own, so that seconds and memory are its own too. SetFit trains on all
-the rows; ours cuts dev off the same ones, as it does for everybody, and learns from it too where it has fewer than 50.
+the rows; ours cuts dev off the same ones, as it does for everybody, and learns from it too where it has fewer than 50
+rows or fewer than two of each class.
 SetFit's settings are its paper's: 20 iterations, batches of 16, one epoch, logistic regression.
 
 ::
@@ -44,6 +45,11 @@ SETS: dict[str, dict[str, Any]] = {
         "read": {"pattern": r"(?P<text>.*)@(?P<label>\w+)\s*", "encoding": "latin-1"},
     },
     "cad_imdb": {"train": "robustness/cad_imdb/orig/train.tsv.gz", "test": "robustness/cad_imdb/orig/test.tsv"},
+    "olid": {
+        "train": "offensive/olid/olid-training-v1.0.tsv.gz",
+        "fields": {"text": "tweet", "label": "subtask_a"},
+        "metric": "macro_f1",
+    },
     "chnsenticorp": {
         "train": "classification/chnsenticorp/train.tsv.gz",
         "test": "classification/chnsenticorp/test.tsv",
@@ -128,7 +134,7 @@ def _lay_out(arguments: argparse.Namespace, which: dict[str, Any], folder: Path)
 
     chosen, base = SETS[which["data"]], Path(os.environ.get("WEITIAO_DATA", ROOT.parent / "shared" / "data"))
     files = {key: str(base / chosen[key]) for key in ("train", "test") if key in chosen}
-    recipe = Recipe(data={**files, "read": chosen.get("read", {})})
+    recipe = Recipe(data={**files, **{key: chosen[key] for key in ("read", "fields") if key in chosen}})
     tables = prepare(recipe.data, find_member("tasks", "classification")().fields, 0).tables
     pool, test = list(tables["train"]), list(tables["test"])
     order = generator(0, "few-shot test").permutation(len(test))[: arguments.test_rows]
@@ -165,8 +171,10 @@ def _rows(job: dict[str, Any], split: str) -> list[dict[str, Any]]:
 
 
 def _score(metric: str, truth: list[str], predicted: list[str]) -> float:
-    from sklearn.metrics import accuracy_score, matthews_corrcoef
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+    if metric == "macro_f1":
+        return float(f1_score(truth, predicted, average="macro"))
     return float((matthews_corrcoef if metric == "mcc" else accuracy_score)(truth, predicted))
 
 

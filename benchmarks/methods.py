@@ -45,6 +45,10 @@ SETS = {
         {"train": 1200, "test": 500}, MINILM,
         {"pattern": r"(?P<label>\S+?):\S+ (?P<text>.*)", "encoding": "latin-1"}, {"epochs": 5},
     ),
+    "waimai": Set(
+        {"train": "waimai_10k/waimai_10k.csv"},
+        {"train": 1000}, GEMMA, {}, {"epochs": 3, "batch_size": 16}, 64,
+    ),
     "chnsenticorp": Set(
         {"train": "chnsenticorp/train.tsv.gz", "dev": "chnsenticorp/dev.tsv", "test": "chnsenticorp/test.tsv"},
         {"train": 300, "dev": 100, "test": 300}, GEMMA, {}, {"epochs": 3, "batch_size": 16}, 96,

@@ -14,8 +14,8 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from weitiao.recipe import Recipe
 from weitiao.run import Material, Run, Trained
 
 __all__ = ["work"]
+
+_LOOK_S = 0.5
 
 
 class _Kept(Run):
@@ -66,10 +68,12 @@ def _end_with_parent() -> None:
 def _run_here(recipe: Recipe, folder: Path, started: float) -> None:
     """Run a recipe, and leave beside it what it cost and how its metric varies."""
     path = folder / "cost.json"
-    starts = [*(read_object(folder, path.name)["starts"] if path.is_file() else []), started]
-    write_json(path, {"starts": starts})
+    before = read_object(folder, path.name) if path.is_file() else {"starts": []}
+    starts = [*before["starts"], started]
+    write_json(path, {**before, "starts": starts})
     try:
-        _Kept(recipe, folder).execute()
+        with _watched(path):
+            _Kept(recipe, folder).execute()
         if not (folder / "resampled.json").is_file():
             raise TrainingError(
                 "this run was not made by a comparison, and kept nothing to compare it by.",
@@ -80,7 +84,7 @@ def _run_here(recipe: Recipe, folder: Path, started: float) -> None:
         state = "failed" if isinstance(error, TrainingError) else "refused"
         write_json(folder / "stopped.json", {"state": state, "reason": str(error)})
         return
-    write_json(path, {"starts": starts, "seconds": _spent(folder, starts), **_peaks()})
+    write_json(path, {**read_object(folder, path.name), "seconds": _spent(folder, starts)})
 
 
 def _spent(folder: Path, starts: Sequence[float]) -> float:
@@ -91,6 +95,33 @@ def _spent(folder: Path, starts: Sequence[float]) -> float:
     for begin, end in pairwise(starts):
         spent += max((at for at in times if begin <= at < end), default=begin) - begin
     return spent
+
+
+@contextmanager
+def _watched(path: Path) -> Iterator[None]:
+    """Write the peaks down as they grow: a process that is killed can say nothing of its own, and others go on."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_S):
+            _keep_peaks(path, 0.01)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        _keep_peaks(path, 0.0)
+
+
+def _keep_peaks(path: Path, share: float) -> None:
+    """Write down the peaks that grew by this share."""
+    cost, peaks = read_object(path.parent, path.name), _peaks()
+    grown = {key: peak for key, peak in peaks.items() if (peak or 0.0) > (cost.get(key) or 0.0) * (1 + share)}
+    if grown or not cost.keys() >= peaks.keys():
+        write_json(path, {**peaks, **cost, **grown})
 
 
 def _peaks() -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 ::
 
     bundle/  bundle.json  recipe.yaml  model/ | adapter/  tokenizer/  reference.jsonl
-             report.json  report.html  README.md  checksums.json
+             report.json  report.html  README.md  learnt.safetensors  checksums.json
 
 It is written aside and renamed. On every load each file is compared with its checksum, and some real rows with
 the outputs they had at the moment of saving: a bundle that does not reproduce itself is not opened. That is how
@@ -26,8 +26,8 @@ import numpy as np
 from weitiao.data.request import ROWS_ARE, request_texts
 from weitiao.data.table import Table
 from weitiao.errors import BundleError, DataError, RecipeError
-from weitiao.files import whole_folder, write_json
-from weitiao.integrity import check_files, check_labels, find_bundle, read_object, read_reference, seal
+from weitiao.files import sha256, whole_folder, write_json
+from weitiao.integrity import SUMS, check_files, check_labels, find_bundle, read_object, read_reference, seal
 from weitiao.recipe import Recipe
 from weitiao.tasks.base import Features, Prediction, Rows, Task
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from weitiao.methods.base import Method
     from weitiao.models.find import Pretrained
 
-__all__ = ["FORMAT_VERSION", "TOLERANCE", "Bundle", "Contents", "lineage", "told", "write"]
+__all__ = ["FORMAT_VERSION", "TOLERANCE", "Bundle", "Contents", "lineage", "seal_of", "told", "write"]
 
 FORMAT_VERSION = 1
 # Largest difference between a number said of a reference row when saved and when loaded. In float32, another batch
@@ -107,6 +107,12 @@ def lineage(pretrained: Pretrained) -> list[dict[str, Any]]:
         "method": recipe.method.name,
     }
     return [*(facts.get("lineage") or [first]), last]
+
+
+def seal_of(bundle: Bundle) -> dict[str, Any]:
+    """Return what tells a bundle from any other: its task and method, and the hash over all its files."""
+    names = {"task": bundle.recipe.task.name, "method": bundle.recipe.method.name}
+    return {**names, "content_hash": sha256(bundle.folder / SUMS)}
 
 
 def told(lineage: Sequence[Mapping[str, Any]]) -> str:

@@ -137,11 +137,20 @@ def _execute(path: Path, overrides: list[str], folder: Path | None, *, show: boo
         folder = path if path.is_dir() else Path("runs") / path.stem
     if is_staged(path):
         stages = Stages.load(path, overrides)
+        for name, recipe in stages.recipes(folder).items():
+            _look_for_data(recipe, folder / name)
         return stages.run(folder, show=show), folder / stages.names[-1] / "report.html"
     read = Recipe.load(path / "recipe.yaml" if path.is_dir() else path, overrides)
+    _look_for_data(read, folder)
     from weitiao.run import run as execute
 
     return execute(read, folder, show=show), folder / "report.html"
+
+
+def _look_for_data(recipe: Any, folder: Path) -> None:
+    """Say that a file is missing before the seconds that the engine takes to load; a finished run needs none."""
+    if not (folder / "bundle").is_dir():
+        recipe.data.must_exist()
 
 
 @app.command()
@@ -264,6 +273,7 @@ def predict(
     """
     _be_calm()
     from weitiao.bundle import Bundle
+    from weitiao.predict import answer_each
 
     options = _read_options(encoding, delimiter, header, pattern)
     if any(map(_is_file, inputs)):
@@ -274,9 +284,14 @@ def predict(
     if out or field or any(value is not None for _, value in options):
         _misused("--out, --field and the options about reading concern a file; the inputs here are texts.")
     opened = Bundle(bundle)
-    answers = opened.predict([_row_of(text, opened.text_fields) for text in inputs])
+    rows = [_row_of(text, opened.text_fields) for text in inputs]
+    answers = answer_each(opened, rows) if len(rows) > 1 else opened.predict(rows)
+    refused = [text for text, answer in zip(inputs, answers, strict=True) if isinstance(answer, str)]
     for text, answer in zip(inputs, answers, strict=True):
-        _print_prediction({**answer.to_json(), "text": text}, text, as_json)
+        said = {"error": answer} if isinstance(answer, str) else answer.to_json()
+        _print_prediction({**said, "text": text}, text, as_json)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _is_file(text: str) -> bool:

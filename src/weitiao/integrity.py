@@ -14,9 +14,9 @@ from typing import Any
 from weitiao.errors import BundleError, did_you_mean
 from weitiao.files import list_files, sha256, write_json
 
-__all__ = ["check_files", "check_labels", "find_bundle", "read_object", "read_reference", "seal"]
+__all__ = ["SUMS", "check_files", "check_labels", "find_bundle", "read_object", "read_reference", "seal"]
 
-_SUMS = "checksums.json"
+SUMS = "checksums.json"
 # What tokenizers, configs, weights and our own files are written as. A pickle (.bin, .pt), a script or a library is
 # none of these.
 _KINDS = {".codes", ".html", ".jinja", ".json", ".jsonl", ".md", ".model", ".safetensors", ".txt", ".yaml"}
@@ -32,7 +32,7 @@ def find_bundle(folder: Path) -> Path:
         There is none; says what is there instead.
     """
     for place in (folder / "bundle", folder):
-        if (place / _SUMS).is_file():
+        if (place / SUMS).is_file():
             return place
     if not folder.exists():
         near = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
@@ -44,7 +44,7 @@ def find_bundle(folder: Path) -> Path:
             "holds a run that is not finished.", where=folder, fix=f"Finish it with: weitiao run {folder}"
         )
     raise BundleError(
-        f"is not a bundle: it has no {_SUMS}.", where=folder, fix="Name the folder that holds bundle.json."
+        f"is not a bundle: it has no {SUMS}.", where=folder, fix="Name the folder that holds bundle.json."
     )
 
 
@@ -53,7 +53,7 @@ def seal(folder: Path) -> None:
     mode = (folder / "bundle.json").stat().st_mode & 0o777  # some libraries write weights for the owner alone
     for name in list_files(folder):
         (folder / name).chmod(mode)
-    write_json(folder / _SUMS, {name: sha256(folder / name) for name in list_files(folder)})
+    write_json(folder / SUMS, {name: sha256(folder / name) for name in list_files(folder)})
 
 
 def check_files(folder: Path) -> None:
@@ -64,12 +64,12 @@ def check_files(folder: Path) -> None:
     BundleError
         A file is missing, more, changed, a link, or of a kind that a bundle does not hold; names it.
     """
-    hashes = read_object(folder, _SUMS)
+    hashes = read_object(folder, SUMS)
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             name = path.relative_to(folder).as_posix()
             raise BundleError(f"was changed: {name} is a link.", where=folder, fix="Put the file itself there.")
-    there = set(list_files(folder)) - {_SUMS}
+    there = set(list_files(folder)) - {SUMS}
     for name in sorted(set(hashes) - there):
         raise BundleError(f"is damaged: {name} is missing.", where=folder, fix=_AGAIN)
     for name in sorted(there - set(hashes)):

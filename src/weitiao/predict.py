@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -16,8 +16,9 @@ from weitiao.data.read import Item, ReadOptions, stream
 from weitiao.data.table import Table
 from weitiao.errors import DataError
 from weitiao.files import whole_file
+from weitiao.tasks.base import Prediction
 
-__all__ = ["predict_file", "write_csv", "write_file", "write_lines"]
+__all__ = ["answer_each", "predict_file", "write_csv", "write_file", "write_lines"]
 
 _CHUNK = 1024  # rows in memory at a time
 _OURS = ("place", "predicted", "confidence", "error")
@@ -73,10 +74,26 @@ def _answer(bundle: Bundle, chunk: list[Item], columns: Mapping[str, str]) -> It
             errors[i] = f"empty {', '.join(empty)}"
         else:
             rows[i] = row
-    answers = dict(zip(rows, bundle.predict(list(rows.values())), strict=True))
+    answers = {}
+    for i, answer in zip(rows, answer_each(bundle, list(rows.values())), strict=True):
+        if isinstance(answer, str):
+            errors[i] = answer
+        else:
+            answers[i] = answer
     for i, item in enumerate(chunk):
         said = answers[i].to_json() if i in answers else {"error": errors[i]}
         yield {"place": str(item.place), **said, "row": item.values or {}}
+
+
+def answer_each(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> list[Prediction | str]:
+    """Return the answer to each row, or why there is none; a row that cannot be answered costs no other its answer."""
+    try:
+        return list(bundle.predict(rows))
+    except DataError as error:
+        if len(rows) == 1:
+            return [error.what]
+    half = len(rows) // 2
+    return [*answer_each(bundle, rows[:half]), *answer_each(bundle, rows[half:])]
 
 
 def _cell(answer: Any) -> Any:

@@ -38,6 +38,8 @@ from weitiao.cluster import in_workers
 from weitiao.data.augment import Context, augment
 from weitiao.data.check import run_checks
 from weitiao.data.checks.base import CheckInput
+from weitiao.data.learnt import FILE as LEARNT
+from weitiao.data.learnt import Learnt
 from weitiao.data.prepare import Prepared, prepare
 from weitiao.data.table import Table
 from weitiao.data.unlabeled import account
@@ -147,6 +149,9 @@ class Material:
     pooling: str
     states: Mapping[str, States]  # of the untuned backbone: train, dev, test, and the labels' names
     supplies: Supplies
+    told: CheckInput  # the texts of the rows
+    teachers: Mapping[str, Bundle]  # opened for the training, by path
+    learnt: Learnt  # what the pretrained model and the teachers know
 
     @cached_property
     def rows(self) -> Mapping[str, Rows]:
@@ -252,16 +257,22 @@ class Run:
             features = {name: Features.encode(self.task, t, tokenizer, max_length) for name, t in tables.items()}
         if self.task.cuts_by_itself:
             findings = [*findings, *cut_off(features)]
-        for finding in findings:
-            self.tell({"event": "finding", **finding.to_json()})
         untuned = self._build(pretrained, pooling, self.recipe.seed)
         self._refuse_unsuited(untuned)
         encode = lambda table: Features.encode(self.task, table, tokenizer, max_length)  # noqa: E731
-        supplies = Supplies(tables["train"], encode, Bundle, data.unlabeled, context, accelerator().device)
+        teachers: dict[str, Bundle] = {}
+        open_bundle = lambda path: teachers.get(path) or teachers.setdefault(path, Bundle(path))  # noqa: E731
+        supplies = Supplies(tables["train"], encode, open_bundle, data.unlabeled, context, accelerator().device)
         for member in self.recipe.regularizers:
             member.make("regularizers").look(supplies, self.task)
+        before = {} if pretrained.bundle is None else {f"the model {pretrained.name}": pretrained.bundle}
+        learnt = Learnt.of({**before, **{f"the teacher {path}": one.folder for path, one in teachers.items()}})
+        findings = [*findings, *learnt.findings(told.normalised("test"), data.tables["test"].places)]
+        for finding in findings:
+            self.tell({"event": "finding", **finding.to_json()})
         states = self._read_untuned(untuned, pretrained, pooling, features)
-        return Material(data, features, findings, pretrained, tokenizer, max_length, pooling, states, supplies)
+        found = data, features, findings, pretrained, tokenizer, max_length, pooling, states, supplies
+        return Material(*found, told, teachers, learnt)
 
     def _with_rows(self, material: Material, added: Table) -> Material:
         """Return the same with more training rows."""
@@ -294,7 +305,7 @@ class Run:
     ) -> dict[str, States]:
         """Let the untuned model read every row once, and keep what training will not have to compute again."""
         store, depth = Store(self.recipe.cache), 0
-        if self.method.trains == "gradient":
+        if self.method.trains == "gradient" and not self.recipe.resources.shard:  # parts of layers cannot be skipped
             depth, why_not = self.processes.on_main(lambda: self._frozen_depth(pretrained, pooling, features, store))
             self.tell({"event": "frozen", "layers": depth, "kept": why_not is None, "reason": why_not})
             depth = 0 if why_not else depth
@@ -424,6 +435,8 @@ class Run:
                 raise RecipeError(f"model.{name} cannot be chosen for the task {self.recipe.task.name}.")
         if reason := self.method.suits(model):
             raise RecipeError(f"the method {self.recipe.method.name} cannot be applied: {reason}.")
+        if self.recipe.resources.shard and self.method.trains != "gradient":
+            raise RecipeError(f"resources.shard has no effect with the method {self.recipe.method.name}.")
         if self.method.trains in ("gradient", "pairs"):
             precision(self.recipe.training.precision)
         for member in self.recipe.regularizers:
@@ -450,6 +463,7 @@ class Run:
             checkpoints=Checkpoints(self.folder / "checkpoints" / f"seed-{number}{f'-round-{again}' if again else ''}"),
             report=lambda event: self.tell({**event, "seed": number}),
             supplies=material.supplies,
+            shard=self.recipe.resources.shard,
         )
 
     def _by_pairs(
@@ -473,7 +487,8 @@ class Run:
     def _learns_dev(self, material: Material) -> bool:
         """Whether dev was cut off train, is too small to say anything, and has nothing to choose."""
         chooses = len(self.method.settings.C) > 1 or self.recipe.training.seeds > 1 or self.recipe.self_training.rounds
-        return not chooses and self.recipe.data.dev is None and len(material.features["dev"]) < FEW
+        few = max(FEW, 2 * len(self.task.labels))
+        return not chooses and self.recipe.data.dev is None and len(material.features["dev"]) < few
 
     def _by_optimum(self, model: nn.Module, material: Material) -> list[dict[str, float]]:
         return convex.solve(
@@ -565,9 +580,12 @@ class Run:
             "labels": self.task.labels,
             "outcome": dict(best.outcome),
             "lineage": bundles.lineage(material.pretrained),
+            "teachers": {path: bundles.seal_of(one) for path, one in material.teachers.items()},
             "versions": _versions(),
         }
         model = best.model if self.method.part == "adapter" else self.method.whole(best.model)
+        splits = ("train", "dev") if self.method.trains == "pairs" and self._learns_dev(material) else ("train",)
+        texts = [text for split in splits for text in material.told.normalised(split)]
         card = model_card(self.recipe, facts, report, self.method, model)
         contents = Contents(
             recipe=self.recipe,
@@ -583,6 +601,7 @@ class Run:
                 "report.json": report.write_json,
                 "report.html": report.write_html,
                 "README.md": lambda path: write_text(path, card),
+                LEARNT: lambda path: material.learnt.write(path, texts),
             },
         )
         with self.tell.phase("writing"):

@@ -24,18 +24,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from weitiao.bundle import Bundle
 from weitiao.errors import RecipeError, did_you_mean
 from weitiao.files import write_text
-from weitiao.models.find import find
 from weitiao.plugins import Options
 from weitiao.recipe import DEFAULTS, Recipe, overridden, parsed, text_of
-from weitiao.run import run
-from weitiao.training.processes import Processes
+
+if TYPE_CHECKING:
+    from weitiao.bundle import Bundle
 
 __all__ = ["FILE", "MERGED", "Stages", "is_staged"]
 
@@ -95,7 +94,7 @@ class Stages:
         path = path / FILE if path.is_dir() else path
         raw, lines = parsed(text_of(path), str(path))
         _check(raw.get("stages"), str(path), lines)
-        for override in overrides:
+        for override in sorted(overrides, key=_is_of_a_stage):  # stages take over what is said of all
             raw = _overridden(raw, override)
         return cls(raw, lines, str(path))
 
@@ -140,6 +139,10 @@ class Stages:
         DataError, ModelError, TrainingError
             As `weitiao.run.run`; stages before it are kept.
         """
+        from weitiao.bundle import Bundle
+        from weitiao.run import run
+        from weitiao.training.processes import Processes
+
         folder = Path(folder)
         recipes = self.recipes(folder)
         processes = Processes()
@@ -207,9 +210,13 @@ def _check(stages: Any, name: str, lines: Lines) -> None:
         seen.append(own)
 
 
+def _is_of_a_stage(override: str) -> bool:
+    return override.startswith("stages.")
+
+
 def _overridden(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
     """Put one setting into what all stages share, or with ``stages.NAME.`` before it into one of them."""
-    if not text.startswith("stages."):
+    if not _is_of_a_stage(text):
         return overridden(raw, text)
     name, _, rest = text.removeprefix("stages.").partition(".")
     names = [stage["name"] for stage in raw["stages"]]
@@ -218,7 +225,9 @@ def _overridden(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
             f"no stage is called {name!r}.{did_you_mean(name, names)}", where=text, fix=f"Stages: {', '.join(names)}."
         )
     section = re.split("[.=]", rest)[0]
-    taken_over = {section: copy.deepcopy(raw[section])} if section in raw else {}
+    shared = raw.get(section)
+    merged = section == "model" or (section in MERGED and isinstance(shared, Mapping))  # with what is shared, later
+    taken_over = {section: copy.deepcopy(shared)} if section in raw and not merged else {}
     stages = [overridden({**taken_over, **one}, rest) if one["name"] == name else one for one in raw["stages"]]
     return {**raw, "stages": stages}
 
@@ -241,6 +250,8 @@ def _refuse_other_runs(folder: Path, recipes: Mapping[str, Recipe]) -> None:
 
 def _refuse_stale(folder: Path, base: str) -> None:
     """Refuse a finished stage whose base is another model now: the stage before it was run again."""
+    from weitiao.models.find import find
+
     kept = folder / "run.json"
     if not (folder / "bundle").is_dir() or not kept.is_file():
         return

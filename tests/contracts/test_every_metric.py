@@ -50,6 +50,7 @@ AS_ARRAYS: dict[str, tuple[Callable[[Any], np.ndarray], Callable[[Any], np.ndarr
     "labels": (np.array, np.array),
     "names": (objects, objects),
     "probabilities": (np.array, np.array),
+    "named_probabilities": (objects, objects),
     "label_sets": (booleans, booleans),
     "values": (floats, floats),
     "entities": (sets, sets),
@@ -87,6 +88,13 @@ def draw_names(generator: np.random.Generator, rows: int) -> Pair:
     """Names of relations with their directions, as a data set for relation extraction has them."""
     targets, predictions = draw_labels(generator, rows)
     return objects([RELATIONS[i] for i in targets]), objects([RELATIONS[i] for i in predictions])
+
+
+def draw_named_probabilities(generator: np.random.Generator, rows: int) -> Pair:
+    """Names of relations, and rounded probabilities, so that there are ties."""
+    targets, predictions = draw_classes(generator, rows)
+    named = [dict(zip(RELATIONS, row, strict=True)) for row in predictions.round(1).tolist()]
+    return objects([RELATIONS[i] for i in targets]), objects(named)
 
 
 def draw_label_sets(generator: np.random.Generator, rows: int) -> Pair:
@@ -140,6 +148,7 @@ def draw_ranks(generator: np.random.Generator, rows: int) -> Pair:
 DRAWS: dict[str, Callable[[np.random.Generator, int], Pair]] = {
     "labels": draw_labels,
     "names": draw_names,
+    "named_probabilities": draw_named_probabilities,
     "probabilities": draw_classes,
     "label_sets": draw_label_sets,
     "values": draw_values,
@@ -160,6 +169,7 @@ ENDS: dict[str, tuple[Any, Any, Any]] = {
     "labels": (TRUE, TRUE, 1 - TRUE),
     "names": (["A(e1,e2)", "B(e1,e2)"], ["A(e1,e2)", "B(e1,e2)"], ["B(e1,e2)", "A(e1,e2)"]),
     "probabilities": (TRUE, np.eye(2)[TRUE], np.eye(2)[1 - TRUE]),
+    "named_probabilities": (["a", "a"], [{"a": 0.9}, {"a": 0.8}], [{"b": 0.9}, {"b": 0.8}]),
     "label_sets": (np.eye(2)[TRUE], np.eye(2)[TRUE], np.eye(2)[1 - TRUE]),
     "values": ([-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2], [2, 1, 0, -1, -2]),
     "entities": ([[(0, 1, "A")], [(2, 4, "B")]], [[(0, 1, "A")], [(2, 4, "B")]], [[(0, 1, "B")], [(2, 3, "B")]]),

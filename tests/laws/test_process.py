@@ -133,6 +133,21 @@ def test_a_run_of_two_processes_is_that_of_one(alone: Path, record_property: Any
 
 
 @pytest.mark.slow
+def test_a_run_with_a_part_of_the_weights_in_each_process_is_that_of_one(alone: Path, record_property: Any) -> None:
+    folder = alone.with_name("parts")
+    words = [str(alone.with_name("recipe.yaml")), "resources.shard=true", "--folder", str(folder), "--quiet"]
+    pair = _start([*_CLI, *words])
+    _await_step(folder, 9, lambda: pair[0].poll() is None)
+    pair[1].send_signal(signal.SIGKILL)
+    _end(pair)
+    on = [*_CLI, str(folder), "resources.shard=true", "--quiet"]
+    assert _end(_start(on)) == [0, 0]
+    weights, loss = _gap(alone, folder)
+    record_property("table", f"parts, one killed, and one process: weights {weights:.1e}, losses {loss:.1e}")
+    assert max(weights, loss) < 1e-6
+
+
+@pytest.mark.slow
 def test_a_run_that_lost_a_process_goes_on_with_two(alone: Path, left: Path) -> None:
     folder = Path(shutil.copytree(left, left.with_name("left-two")))
     assert _end(_start([*_CLI, str(folder), "--quiet"])) == [0, 0]

@@ -155,6 +155,13 @@ def test_predict_texts(call, folder):
     assert call("predict", folder, "one|||other")[1].endswith("one|||other\n")  # no pair: not cut
 
 
+def test_an_empty_text_costs_no_other_its_answer(call, folder):
+    code, out, err = call("predict", folder, "good room", "", "房间很干净")
+    assert (code, err) == (1, "")
+    assert [line.split("\t")[0] == "-" for line in out.splitlines()] == [False, True, False]
+    assert "text is empty or missing" in out.splitlines()[1]
+
+
 def test_predict_a_file(call, folder, tmp_path):
     (tmp_path / "rows.csv").write_text("id,text\n1,good room\n2,\n3,bad room\n")
     code, out, err = call("predict", folder, "rows.csv")
@@ -289,6 +296,7 @@ def test_what_can_happen_on_the_way(call, monkeypatch, raised, code, said):
         raise raised
 
     write("r.yaml", "data: a.csv\n")
+    write("a.csv", "text,label\n")
     monkeypatch.setattr(importlib.import_module("weitiao.run"), "run", stop)
     got, out, err = call("run", "r.yaml")
     assert (got, out) == (code, "")
@@ -330,3 +338,17 @@ def test_a_reader_that_has_gone_is_no_traceback():
 def test_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "weitiao", "list", "optimizers"], capture_output=True, text=True)
     assert (done.returncode, "adamw" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_missing_data_file_is_told_before_the_engine_is_loaded(staged: bool, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    stages = "stages: [{name: first, method: full}, {name: second, method: head}]"
+    recipe.write_text("data: {train: nofile.csv}\n" + (stages if staged else "method: head"))
+    code = (
+        "import sys; from weitiao.cli import main; code = main(sys.argv[1:]); print(code, 'weitiao.run' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "run", str(recipe), "--folder", str(tmp_path / "run")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "there is no file 'nofile.csv'" in found.stderr
+    assert found.stdout.split() == ["1", "False"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -249,6 +251,24 @@ def test_the_seconds_of_a_killed_process_count_up_to_its_last_event(tmp_path: Pa
     (tmp_path / "events.jsonl").write_text("".join(json.dumps({"time": at}) + "\n" for at in times))
     spent = apart._spent(tmp_path, [now - 100, now - 50, now - 10])
     assert spent == pytest.approx(20 + 0 + 10, abs=1)
+
+
+def test_the_memory_of_a_killed_process_counts(tmp_path: Path) -> None:
+    path = tmp_path / "cost.json"
+    path.write_text(json.dumps({"starts": [1.0]}))
+    code = (
+        "import os, signal, sys, time; from pathlib import Path; from weitiao import apart\n"
+        "with apart._watched(Path(sys.argv[1])):\n"
+        "    kept = bytearray(b'x') * 400_000_000; time.sleep(3); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    killed = json.loads(path.read_text())
+    assert killed["starts"] == [1.0]
+    assert killed["peak_mib"] > 400_000_000 / 2**20
+    path.write_text(json.dumps(killed | {"peak_mib": 1e9}))
+    with apart._watched(path):
+        pass
+    assert json.loads(path.read_text())["peak_mib"] == 1e9  # this process took less
 
 
 def test_the_plot_names_every_dot_where_it_covers_no_other() -> None:

@@ -48,6 +48,22 @@ def test_every_row_gets_one_row_in_order(tmp_path):
     assert rows[0]["confidence"] == 0.5
 
 
+def test_a_row_that_cannot_be_answered_costs_no_other_its_answer(tmp_path):
+    class Choosy(Fast):
+        def predict(self, rows):
+            for i, row in enumerate(rows):
+                if "!" in row["text"]:
+                    raise DataError("it shouts.", where=f"row {i + 1}")
+            return super().predict(rows)
+
+    path = tmp_path / "rows.csv"
+    path.write_text("text\n" + "\n".join(["one", "two!", *["three"] * 20, "four!", "five"]))
+    rows = list(predict_file(Choosy(), path))
+    assert [row["place"] for row in rows if "error" in row] == ["rows.csv:3", "rows.csv:24"]
+    assert {row["error"] for row in rows if "error" in row} == {"it shouts."}
+    assert [row["label"] for row in rows if "error" not in row] == ["3", *["5"] * 20, "4"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 def test_chinese_files_gzipped_or_not(tmp_path, encoding):
     lines = "编号,内容\n" + "".join(f"{i},这个房间很干净第{i}间\n" for i in range(40))

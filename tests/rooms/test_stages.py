@@ -192,3 +192,50 @@ def test_a_folder_of_another_run_is_left_as_it_is(place):
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         Stages.load("recipe.yaml", ["training.epochs=3"]).run("runs/both")
     assert Path("runs/both/stages.yaml").read_text() == "as it was"
+
+
+def test_rows_that_an_earlier_bundle_learnt_are_told_when_they_come_to_the_test(place, tiny_bert):
+    rows = made.rows(32)
+    for name, some in {
+        "first": rows,
+        "last": rows[:8],
+        "new": [{**row, "text": row["text"] + " 再来"} for row in rows],
+    }.items():
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
+        Path(f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    own = {"training": {"epochs": 1}, "evaluation": {"resamples": 100}}
+
+    def learnt(folder: str, test: str, model: str = str(tiny_bert), **more: Any) -> list[tuple[int | None, str]]:
+        recipe = Recipe(data={"train": "new.jsonl", "test": test}, model=model, **own, **more)
+        found = weitiao.run(recipe, folder, show=False).report.findings
+        return [(one.count, one.message) for one in found if one.check == "learnt_before"]
+
+    weitiao.run(
+        Recipe(data={"train": "first.jsonl", "dev": "last.jsonl", "test": "new.jsonl"}, model=str(tiny_bert), **own),
+        "one",
+        show=False,
+    )
+    assert learnt("plain", "last.jsonl") == []
+    ((count, message),) = learnt("two", "last.jsonl", "one")
+    assert count == 8
+    assert message.endswith("were learnt by the model one.")
+    ((_, message),) = learnt("three", "last.jsonl", "two")  # what the first learnt, the second knows
+    assert message.endswith("were learnt by the model two.")
+    taught = {"regularizers": [{"name": "distillation", "teacher": "one"}]}
+    ((_, message),) = learnt("four", "last.jsonl", **taught)
+    assert message.endswith("were learnt by the teacher one.")
+    assert weitiao.Bundle("four").facts["teachers"]["one"]["method"] == "full"
+
+
+def test_an_override_of_a_stage_keeps_the_model_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "data: rows.csv\nmodel: base\ntraining: {epochs: 3}\nstages: [{name: a, method: full}, {name: b, method: full}]"
+    )
+    told = ["stages.b.model.max_length=32", "stages.b.training.batch_size=8", "training.epochs=5"]
+    for overrides in (told, told[::-1]):
+        b = Stages.load(path, overrides).recipes(tmp_path)["b"]
+        assert (b.model.name, b.model.max_length) == (str(tmp_path / "a"), 32)
+        assert (b.training.epochs, b.training.batch_size) == (5, 8)
+    named = Stages.load(path, ["stages.b.model.dropout=0.3", "model.name=other"]).recipes(tmp_path)
+    assert (named["a"].model.name, named["b"].model.name) == ("other", str(tmp_path / "a"))

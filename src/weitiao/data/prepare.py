@@ -10,7 +10,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from weitiao.data.fields import Field, map_fields
-from weitiao.data.read import ReadOptions, read
+from weitiao.data.read import ReadOptions, must_exist, read
 from weitiao.data.split import Splits, SplitSettings, complete, remove_leaks
 from weitiao.data.table import SetAside, Source, Table
 from weitiao.data.unlabeled import without_labels
@@ -47,6 +47,12 @@ class DataSettings(Options):
         if self.remove_leaks and not (self.dev or self.test or self.split_column):
             raise ValueError("remove_leaks has no effect when dev and test are cut from train: that never leaks")
         return self
+
+    def must_exist(self) -> None:
+        """Raise `DataError` where a file is not there, before anything is read or loaded."""
+        for source in (self.train, self.dev, self.test, self.unlabeled):
+            if source is not None:
+                must_exist(source)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from weitiao.data.tabular import Report
 from weitiao.errors import DataError, MissingExtra, did_you_mean
 from weitiao.plugins import Options, names
 
-__all__ = ["Item", "ReadOptions", "read", "stream"]
+__all__ = ["Item", "ReadOptions", "must_exist", "read", "stream"]
 
 _CHUNK = 20_000  # rows that are turned into columns together
 _EXCERPT = 120
@@ -145,6 +145,16 @@ def stream(source: str | Path, options: ReadOptions | None = None, formats: Sequ
     except that a file without a readable row raises nothing: its items say why.
     """
     return _open(source, options or ReadOptions(), formats)[0]
+
+
+def must_exist(source: str | Path | Sequence[str | Path]) -> None:
+    """Raise as `read` does where there is no such file, and read nothing."""
+    if not isinstance(source, str | Path):
+        for one in source:
+            must_exist(one)
+    elif not str(source).startswith("hub:"):
+        for file in joined(Path(source)):
+            _must_exist(file)
 
 
 def _open(source: str | Path, options: ReadOptions, formats: Sequence[str]) -> tuple[Iterator[Item], Report]:

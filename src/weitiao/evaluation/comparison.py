@@ -110,7 +110,8 @@ def gives(answers: Any, metric: Metric) -> bool:
 def suited(metric: Metric, answers: Any, labels: Sequence[str] = ()) -> np.ndarray:
     """Return answers, or targets, in the form the metric needs.
 
-    Probabilities become class indices where it needs labels, and both become names where it needs names.
+    Probabilities become class indices where it needs labels, both become names where it needs names, and probabilities
+    get the names of their classes where it needs these.
 
     Raises
     ------
@@ -124,7 +125,9 @@ def suited(metric: Metric, answers: Any, labels: Sequence[str] = ()) -> np.ndarr
     answers = np.asarray(answers)
     if metric.needs in ("labels", "names") and answers.ndim == 2:
         answers = answers.argmax(axis=1)
-    if metric.needs == "names" and answers.dtype != object:
+    if metric.needs == "named_probabilities" and answers.ndim == 2:
+        return objects(dict(zip(labels, row, strict=True)) for row in answers.tolist())
+    if metric.needs in ("names", "named_probabilities") and answers.dtype != object:
         return objects(labels[i] for i in answers)
     return answers
 

@@ -69,6 +69,7 @@ class PeftMethod(Method):
 
     what: ClassVar[str]
     learning_rate: ClassVar[float] = 1e-3
+    head_learning_rate: ClassVar[float | None] = 3e-3
     settings: Any
 
     @property

@@ -53,6 +53,8 @@ class AdaLora(PeftMethod):
             return self
 
     what: ClassVar[str] = "AdaLoRA"
+    learning_rate: ClassVar[float] = 1e-2
+    head_learning_rate: ClassVar[float | None] = None
     settings: Settings
 
     def __init__(self, settings: Options | None = None) -> None:

@@ -40,7 +40,8 @@ class Ia3(PeftMethod):
         """Place of the factors."""
 
     what: ClassVar[str] = "IA3"
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 3e-2
+    head_learning_rate: ClassVar[float | None] = None
     settings: Settings
 
     def suits(self, model: nn.Module) -> str | None:

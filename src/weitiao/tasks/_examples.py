@@ -46,6 +46,9 @@ class ExampleSettings(Options):
         None, ge=1, description="training rows to choose from, kept in the bundle; null: 200. Not with 'random'"
     )
     orders: int = Setting(1, ge=1, description="orders of the examples whose answers are averaged")
+    seed: int = Setting(
+        0, ge=0, description="draws the rows to choose from, where there are more, and the orders but the first"
+    )
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> ExampleSettings:
@@ -63,18 +66,20 @@ class ExampleSettings(Options):
         return 2 * self.count if self.select == "random" else self.pool or max(_POOL, 2 * self.count)
 
 
-def pool_of(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], size: int) -> list[dict[str, str]]:
-    """Return rows to choose from, in turn of each class, each text once; rows and classes drawn by a fixed seed."""
+def pool_of(
+    rows: Sequence[Mapping[str, Any]], fields: Sequence[str], size: int, *, seed: int = 0
+) -> list[dict[str, str]]:
+    """Return rows to choose from, in turn of each class, each text once; rows and classes are drawn by the seed."""
     by_label: dict[str, list[dict[str, str]]] = defaultdict(list)
     seen = set()
-    for i in generator(0, "examples").permutation(len(rows)):
+    for i in generator(seed, "examples").permutation(len(rows)):
         row = {name: str(rows[i][name]) for name in (*fields, "label")}
         if (key := _key(row, fields)) not in seen:
             seen.add(key)
             by_label[row["label"]].append(row)
     found: list[dict[str, str]] = []
     labels = sorted(by_label)
-    queues = [by_label[labels[i]] for i in generator(0, "classes").permutation(len(labels))]
+    queues = [by_label[labels[i]] for i in generator(seed, "classes").permutation(len(labels))]
     for turn in range(max(map(len, queues), default=0)):
         found += [queue[turn] for queue in queues if turn < len(queue)]
         if len(found) >= size:
@@ -136,10 +141,10 @@ class Examples:
         return {term: weight / norm for term, weight in weights.items()}
 
 
-def orders(chosen: Sequence[int], count: int) -> list[list[int]]:
+def orders(chosen: Sequence[int], count: int, *, seed: int = 0) -> list[list[int]]:
     """Return so many orders of examples, as many as there are at most; the first has the nearest one last."""
     first = list(reversed(chosen))
-    found, random = [first], generator(0, "orders")
+    found, random = [first], generator(seed, "orders")
     while len(found) < min(count, math.factorial(len(first))):
         other = [first[i] for i in random.permutation(len(first))]
         if other not in found:

@@ -166,7 +166,8 @@ class Prompted:
                 )
             self.facts |= {"candidates": list(candidates), "tried_on": tried_on}
         if self.settings.examples is not None:
-            self.facts["pool"] = pool_of(list(train), fields, self.settings.examples.kept)
+            shown = self.settings.examples
+            self.facts["pool"] = pool_of(list(train), fields, shown.kept, seed=shown.seed)
         self._examples, self._solved = None, []
         return self.facts
 
@@ -326,7 +327,7 @@ class Prompted:
             if told is not None:
                 chosen = self._choose(row, tokenizer)
                 taken = self._that_fit(chosen, room - len(before) - len(after))
-                shown = orders(taken, told.orders)
+                shown = orders(taken, told.orders, seed=told.seed)
                 extra = {"examples_lost": len(chosen) - len(taken)} | ({"row": i} if told.orders > 1 else {})
             for order in shown:
                 lead = [*facts["left"], *(token for j in order for token in self._solved[j])]

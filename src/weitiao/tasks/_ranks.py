@@ -6,12 +6,25 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from weitiao.data.fields import Field
+from weitiao.data.table import Table
 from weitiao.tasks.base import Rows, objects
 
-__all__ = ["candidates", "ranks"]
+__all__ = ["RELEVANT", "candidates", "ranks", "unrelated"]
+
+RELEVANT = Field("label", "target", False, ("label", "relevance", "relevant", "is_duplicate", "标签"))
+_NO = frozenset({"0", "0.0", "false", "no", "否"})
 
 _MOST = 100  # candidates of a query whose order is kept
 _BLOCK = 4_000_000  # scores held at once
+
+
+def unrelated(table: Table) -> dict[int, str]:
+    """Return the rows that are labeled as a pair that does not belong together, each with why they are refused."""
+    if "label" not in table.column_names:
+        return {}
+    wrong = (i for i, label in enumerate(table.column("label")) if str(label).strip().lower() in _NO)
+    return dict.fromkeys(wrong, "a pair that does not belong together: retrieval learns from those that do")
 
 
 def candidates(rows: Rows) -> tuple[list[str], list[set[int]]]:

@@ -400,6 +400,6 @@ class Task(Named):
         ``{"rows": [...], "settings": {...}, "variants": [...]}``: at least eight rows; and, for every setting,
         other settings (each a whole one) under which another thing is learnt. A setting that no variant names,
         or two variants that come out the same, fail. ``"family"`` names the tiny model to learn on (``bert`` if left
-        out), ``"epochs"`` how long (60 if left out).
+        out), ``"epochs"`` how long (60 if left out), ``"learning_rate"`` how fast (0.01 if left out).
         """
         raise NotImplementedError

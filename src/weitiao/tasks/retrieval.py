@@ -26,10 +26,9 @@ from typing import Any, ClassVar
 from weitiao.data.fields import TEXT, TEXT_PAIR, Field
 from weitiao.data.table import Table
 from weitiao.tasks._bi_encoder import BiEncoder
+from weitiao.tasks._ranks import RELEVANT, unrelated
 
 __all__ = ["Retrieval"]
-
-_NO = frozenset({"0", "0.0", "false", "no", "否"})
 
 
 class Retrieval(BiEncoder):
@@ -38,15 +37,12 @@ class Retrieval(BiEncoder):
     fields: ClassVar[tuple[Field, ...]] = (
         TEXT,
         replace(TEXT_PAIR, required=True),
-        Field("label", "target", False, ("label", "relevance", "relevant", "is_duplicate", "标签")),
+        RELEVANT,
     )
 
     def accepts(self, table: Table) -> Mapping[int, str]:
         """Refuse pairs that are labeled as not belonging together."""
-        if "label" not in table.column_names:
-            return {}
-        wrong = (i for i, label in enumerate(table.column("label")) if str(label).strip().lower() in _NO)
-        return dict.fromkeys(wrong, "a pair that does not belong together: retrieval learns from those that do")
+        return unrelated(table)
 
     def pairs(self, row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         """Return the row's two texts; the second may be missing."""

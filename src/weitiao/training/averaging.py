@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -22,6 +22,8 @@ class Averaging(Hook):
     Training itself is not touched. `average` holds one tensor for every parameter that trains, by name, in float32
     or finer; while it is empty there is nothing to swap in.
     """
+
+    whole_weights: ClassVar[bool] = True
 
     def __init__(self, settings: Options | None = None) -> None:
         super().__init__(settings)

@@ -40,7 +40,7 @@ from weitiao.training.settings import TrainingSettings
 
 __all__ = ["FEW", "PairFeatures", "Pairs", "by_pairs", "learnt_too", "with_dev", "with_names"]
 
-FEW = 50  # rows of dev, below which they say too little to be worth what they could teach
+FEW = 50  # rows of dev; fewer, or fewer than two of each class, say too little to be worth what they could teach
 
 Batch = dict[str, Tensor]
 _ROUND = 16_384  # pairs that are drawn at a time, at most
@@ -243,7 +243,7 @@ def learnt_too(dev: Features) -> Finding:
         "info",
         f"dev has {len(dev):,} rows, too few to calibrate by: they are learnt from, too, and confidences are not "
         "calibrated.",
-        f"Name at least {FEW:,} other rows as data.dev to have them calibrated.",
+        "Name other rows as data.dev to have them calibrated.",
         count=len(dev),
     )
 

@@ -4,9 +4,10 @@ For each strength C of the L2 term, minimise over the weights w that train
 
     1/n * loss(w) + 1 / (2 C n) * sum over features j of  s_j^2 ||w_j||^2          biases are not shrunk
 
-with s_j the standard deviation of feature j over the training rows: what logistic regression with scikit-learn's C
-does on standardized features, so that C means the same for every backbone. Or, where the features' own proportions are
-what was learnt, with s_j the mean length of a row's features for all j: what it does on features of mean length 1.
+with s_j the standard deviation over the training rows of feature j as w reads it: what logistic regression with
+scikit-learn's C does on standardized features, so that C means the same for every backbone. Or, where the features' own
+proportions are what was learnt, with s_j the mean length of a row's features for all j: what it does on features of
+mean length 1.
 
 By L-BFGS in float64 over all rows, from the strongest L2 to the weakest, each from the optimum before, until the loss
 on dev rises; the smallest is kept. There is no randomness.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,14 +129,30 @@ class _Problem:
         self.task, self.size = task, len(rows["train"][0])
         self.chunks = {name: list(_chunks(*both)) for name, both in rows.items()}
         self.weights = [p for p in self.small.parameters() if p.requires_grad]
-        states = rows["train"][1]
-        features: Any = states.hidden if states.pooler is None else states.pooler
-        spread = features.double().std(0)  # (features,)
-        if not standardized:
-            length = 1.0 if getattr(model, "normalize", False) else features.double().norm(dim=1).mean().item()
-            spread = torch.full_like(spread, length)
-        spread = torch.where(spread > 1e-8, spread, 1.0)  # one that never changes has no scale to bring it to
-        self.scales = [spread if w.dim() == 2 and w.shape[1] == len(spread) else torch.ones(()) for w in self.weights]
+        self.scales = self._scales(each=standardized)
+
+    @torch.no_grad()
+    def _scales(self, *, each: bool) -> list[torch.Tensor]:
+        """Return what brings the features that each weight matrix reads to scale, ``(features,)``; one for a bias.
+
+        They are taken where the matrix reads them: a dense layer of the checkpoint may stand before it.
+        """
+        owners = {id(own): module for module in self.small.modules() for own in module.parameters(recurse=False)}
+        read: dict[int, list[torch.Tensor]] = {id(w): [] for w in self.weights if w.dim() > 1}
+        hooks = [owners[key].register_forward_pre_hook(partial(_keep, kept)) for key, kept in read.items()]
+        for stored, _ in self.chunks["train"]:
+            self._call(stored)
+        for hook in hooks:
+            hook.remove()
+        scales = []
+        for w in self.weights:
+            if w.dim() == 1:
+                scales.append(torch.ones((), dtype=w.dtype))
+                continue
+            features = torch.cat(read[id(w)]).flatten(0, -2)
+            scale = features.std(0) if each else features.norm(dim=1).mean().expand(w.shape[1])
+            scales.append(torch.where(scale > 1e-8, scale, 1.0))  # what never changes has no scale to bring it to
+        return scales
 
     def start(self) -> np.ndarray:
         """Return where the weights are now."""
@@ -194,6 +212,10 @@ class _Problem:
         for w, scale in zip(self.weights, self.scales, strict=True):
             w.copy_(torch.from_numpy(x[at : at + w.numel()]).view_as(w) / scale)
             at += w.numel()
+
+
+def _keep(kept: list[torch.Tensor], _module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+    kept.append(given[0].detach())
 
 
 def _chunks(

@@ -14,6 +14,7 @@ import torch
 
 from weitiao.training.loop import Loop
 from weitiao.training.position import random_state, set_random_state
+from weitiao.training.weights import local
 
 __all__ = ["Estimate", "estimate"]
 
@@ -76,7 +77,7 @@ def estimate(loop: Loop, dev_rows: int = 0) -> Estimate:
 
 def _activations(loop: Loop, row: int) -> float:
     """Return the bytes that a training forward pass of one row keeps, weights not counted."""
-    own = {p.untyped_storage().data_ptr() for p in loop.plain_model.parameters()}
+    own = {local(p).untyped_storage().data_ptr() for p in loop.plain_model.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -112,6 +113,7 @@ def _step_seconds(loop: Loop) -> tuple[float, float]:
 
 
 def _bytes(tensor: torch.Tensor) -> int:
+    tensor = local(tensor)
     return tensor.numel() * tensor.element_size()
 
 

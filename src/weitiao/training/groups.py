@@ -85,4 +85,7 @@ def inner_matrices(model: nn.Module) -> set[str]:
 
 def can_fuse(groups: Groups) -> bool:
     """Whether torch has one kernel for the whole step where these parameters lie: several times as fast."""
-    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for g in groups for p in g["params"])
+    parameters = [p for group in groups for p in group["params"]]
+    if any(hasattr(p, "full_tensor") for p in parameters):  # each process holds a part of it
+        return False
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)

@@ -75,6 +75,8 @@ class Hook(Named):
         It joins or compares rows with their targets, one a row; a task with other items is refused.
     needs_unlabeled
         It learns from rows without labels; a recipe that names none is refused.
+    whole_weights
+        It reads or writes weights by itself; refused where each process holds a part of them.
     """
 
     class Settings(Options):
@@ -86,6 +88,7 @@ class Hook(Named):
     needs_classes: ClassVar[bool] = False
     needs_row_items: ClassVar[bool] = False
     needs_unlabeled: ClassVar[bool] = False
+    whole_weights: ClassVar[bool] = False
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:

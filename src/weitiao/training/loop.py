@@ -39,7 +39,7 @@ from weitiao.models import STATES
 from weitiao.models.frozen import FrozenLayers
 from weitiao.randomness import derive_seed
 from weitiao.tasks.base import Features, Task
-from weitiao.training.checkpoint import Checkpoints, load_optimizer, optimizer_state
+from weitiao.training.checkpoint import Checkpoints
 from weitiao.training.devices import Precision, accelerator, keep_fewer_activations, precision
 from weitiao.training.health import overflowed, watch
 from weitiao.training.hook import Hook
@@ -49,6 +49,7 @@ from weitiao.training.processes import Processes
 from weitiao.training.schedule import rate_factor
 from weitiao.training.settings import TrainingSettings
 from weitiao.training.supplies import Supplies
+from weitiao.training.weights import Weights, local, refuse_whole
 
 __all__ = ["Loop", "Outside", "Position"]
 
@@ -74,6 +75,8 @@ class Outside:
         Devices and processes.
     supplies
         Rows and models for hooks that need more than a batch.
+    shard
+        Whether each process holds a part of the weights, and not all.
     """
 
     checkpoints: Checkpoints | None = None
@@ -82,6 +85,7 @@ class Outside:
     report: Callable[[dict[str, Any]], None] = lambda event: None
     accelerator: Accelerator = field(default_factory=accelerator)
     supplies: Supplies | None = None
+    shard: bool = False
 
 
 class Loop:
@@ -121,14 +125,16 @@ class Loop:
         self.processes = Processes()
         self._refuse_to_cut(settings)
         self._lengths, self._classes = train.lengths, task.classes(train.inputs)
-        self.plain_model: Any = model.to(self.accelerator.device)
+        self.weights = Weights(
+            model.to(self.accelerator.device), self.processes, self.checkpoints, in_parts=outside.shard
+        )
+        self.plain_model: Any = self.weights.trained
         self._take_precision(settings.precision)
         if settings.gradient_checkpointing:
             keep_fewer_activations(self.plain_model)
         self.quiet = self._frozen_modules()
         self.learning_rate = settings.learning_rate or 5e-5  # the recipe always fills it
-        optimizer = build_optimizer(model, settings, self.learning_rate)
-        self.model, self.optimizer = self.accelerator.prepare(self.plain_model, optimizer)
+        self._prepare(outside.shard)
         steps = sum(len(self.order(epoch)) for epoch in range(settings.epochs))
         self.total_steps = min(steps, settings.max_steps or steps)
         for name, most in (("max_steps", steps), ("evaluate_steps", self.total_steps)):
@@ -147,7 +153,6 @@ class Loop:
         self.items = 0  # in the present window, over all processes
         self.window = self.part = np.zeros(0, np.int64)  # numbers of its rows; places in it of the micro-batch's
         self.norm = float("nan")  # of the last gradient, before clipping
-        self._best: Mapping[str, torch.Tensor] = {}
         self._interrupted = False
 
     @property
@@ -192,7 +197,8 @@ class Loop:
                 if interrupted:
                     raise KeyboardInterrupt
         self.call("finish")
-        self._restore_best()
+        with nullcontext() if self.position.best_step else measured_weights(self.optimizer):
+            self.weights.restore_best(self.position.best_step)
         return self.position
 
     def take_step(self) -> None:
@@ -243,7 +249,8 @@ class Loop:
         scaler.unscale_(inner)
         self.call("before_step")
         limit = self.settings.clip_norm or float("inf")
-        self.norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))  # type: ignore[arg-type]
+        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.norm = float(local(norm))
         if np.isfinite(loss) and np.isfinite(self.norm):
             self._step(scaler, inner)
         elif np.isfinite(loss) and overflowed(self.position.health, self.precision.scale):
@@ -325,13 +332,14 @@ class Loop:
             return
         self.call("before_measure")
         with measured_weights(self.optimizer):
-            metrics = self.processes.on_main(lambda: dict(self.measure(self.plain_model)))  # type: ignore[misc]
+            said = dict(self.measure(self.plain_model)) if self.weights.in_parts else {}  # by all, each with its part
+            metrics = self.processes.on_main(lambda: said or dict(self.measure(self.plain_model)))  # type: ignore[misc]
             score = next(iter(metrics.values()))
             better = score > here.best_score if self.higher_is_better else score < here.best_score
             better = better or (np.isnan(here.best_score) and not np.isnan(score))
             if here.best_step == 0 or better:
                 here.best_step, here.best_score, here.since_best = here.step, score, -1
-                self._keep_best()
+                self.weights.keep_best(here.step)
             here.since_best += 1
         self.call("after_measure")
         here.scores.append([here.step, score if self.higher_is_better else -score])
@@ -345,20 +353,20 @@ class Loop:
         if self.checkpoints is None:
             return
         chance = self.processes.gather(random_state())
+        tensors: dict[str, Mapping[str, torch.Tensor]] = {
+            "weights": self.weights.whole(),
+            "optimizer": self.weights.optimizer_state(self.optimizer),
+        }
         if not self.processes.main:
             return
-        tensors: dict[str, Mapping[str, torch.Tensor]] = {
-            "weights": self._weights(),
-            "optimizer": optimizer_state(self.optimizer),
-        }
         tensors |= {f"random-{rank}": state for rank, state in enumerate(chance)}
         if scale := self.precision.state_dict():
             tensors["scale"] = scale
         tensors |= {f"hook-{i}": state for i, hook in enumerate(self.hooks) if (state := hook.state_dict())}
         try:
-            if self._best:  # the disk was full when they were found
-                self.checkpoints.keep_best(self.position.best_step, self._best)
-                self._best = {}
+            if best := self.weights.best_in_memory:  # the disk was full when they were found
+                self.checkpoints.keep_best(self.position.best_step, best)
+                self.weights.best_in_memory = {}
             self.checkpoints.write(self.position.step, tensors, asdict(self.position), best=self.position.best_step)
         except OSError as error:
             why = f"{error.strerror or error}; training goes on, the checkpoint before is whole. Make room on the disk."
@@ -379,8 +387,8 @@ class Loop:
         if self.position.asked_micro != self.settings.micro_batch_size:  # the user chose another since
             self.position.asked_micro = self.position.micro_batch_size = self.settings.micro_batch_size
         self._take_precision(self.position.precision)
-        self._load(tensors["weights"])
-        load_optimizer(self.optimizer, tensors.get("optimizer", {}))
+        self.weights.load(tensors["weights"])
+        self.weights.load_optimizer(self.optimizer, tensors.get("optimizer", {}))
         self.precision.load_state_dict(tensors.get("scale", {}))
         for i, hook in enumerate(self.hooks):
             hook.load_state_dict(tensors.get(f"hook-{i}", {}))
@@ -389,6 +397,16 @@ class Loop:
         else:
             self._draw_from_here()  # more processes than wrote it
         self.report({"event": "resumed", "step": self.position.step, "total": self.total_steps, "torn": torn})
+
+    def _prepare(self, in_parts: bool) -> None:
+        """Let the processes share the model and its optimizer."""
+        if not in_parts:
+            optimizer = build_optimizer(self.plain_model, self.settings, self.learning_rate)
+            self.model, self.optimizer = self.accelerator.prepare(self.plain_model, optimizer)
+            return
+        refuse_whole([*self.hooks, self.settings.optimizer.make("optimizers")])
+        optimizer = build_optimizer(self.plain_model, self.settings, self.learning_rate, self.weights.shard)
+        self.model, self.optimizer = self.plain_model, self.accelerator.prepare(optimizer)
 
     def _take_precision(self, name: str) -> None:
         self.precision = Precision(precision(name, self.accelerator.device.type), self.accelerator.device)
@@ -501,40 +519,6 @@ class Loop:
         if self.accelerator.num_processes == 1:
             return value
         return self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device)).item()  # type: ignore[union-attr]
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: p.detach() for name, p in self.plain_model.named_parameters() if p.requires_grad}
-
-    def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: value.clone() for name, value in self._weights().items()}
-
-    def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.plain_model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(weights[name])
-
-    def _keep_best(self) -> None:
-        """Keep the weights as they are now, on the disk if they can be: there they take no memory."""
-        self._best = {}
-        in_memory = self.checkpoints is None
-        if self.checkpoints is not None and self.processes.main:
-            try:
-                self.checkpoints.keep_best(self.position.best_step, self._weights())
-            except OSError:
-                in_memory = True
-        if any(self.processes.any(in_memory)):  # where one has to hold them, all do
-            self._best = self._copy()
-
-    def _restore_best(self) -> None:
-        if not self.position.best_step:  # nothing was measured: the last are kept, as they would have been measured
-            with measured_weights(self.optimizer):
-                self._best = self._copy()
-        self.processes.wait()
-        if not self._best and self.checkpoints is not None:
-            self._best = self.checkpoints.best(self.position.best_step)
-        self._load(self._best)
-        self._best = {}
 
     def _not_finite(self, loss: float, rows: np.ndarray) -> None:
         """Leave the step out, or stop, as the recipe says; the rows are named either way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -18,10 +18,12 @@ class MethodHook(Hook):
     """Calls `Method.before_step` and `Method.after_step`, and keeps the method's state for a resumed run."""
 
     name = "method"
+    whole_weights: ClassVar[bool] = True
 
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
+        self.name = f"the method {method.name}"  # type: ignore[misc]
         self._model: Any = None
         self._state: Mapping[str, torch.Tensor] | None = None
 

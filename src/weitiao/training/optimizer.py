@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,12 +29,15 @@ class Optimizer(Named):
     ----------
     averages
         It averages its weights instead of letting the rate fall; a schedule that falls is refused beside it.
+    whole_weights
+        It reads more of a matrix than the number it moves; refused where each process holds a part of the weights.
     """
 
     class Settings(Options):
         """Settings of the optimizer in the recipe. Rate, weight decay and clipping are settings of training."""
 
     averages: ClassVar[bool] = False
+    whole_weights: ClassVar[bool] = False
     settings: Any
 
     def __init__(self, settings: Options | None = None) -> None:
@@ -90,8 +93,15 @@ class Optimizer(Named):
         return {"settings": {}, "variants": [], "learning_rate": 1e-2}
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings, learning_rate: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, settings: TrainingSettings, learning_rate: float, shard: Callable[[Groups], Groups] | None = None
+) -> torch.optim.Optimizer:
     """Return the optimizer over the parameters that train.
+
+    Parameters
+    ----------
+    shard
+        Puts parts in the place of the parameters, where each process holds a part of them.
 
     Raises
     ------
@@ -101,7 +111,8 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings, learning_rate:
     member = settings.optimizer.make("optimizers")
     if reason := member.suits(model):
         raise RecipeError(f"the optimizer {settings.optimizer.name} cannot be used: {reason}.")
-    return member.build(parameter_groups(model, settings, learning_rate), learning_rate)
+    groups = parameter_groups(model, settings, learning_rate)
+    return member.build(groups if shard is None else shard(groups), learning_rate)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -44,9 +44,10 @@ class Processes:
         for kind in _IN_PARTS:
             if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
                 raise RecipeError(
-                    f"the processes were started for {kind}, where each holds a part of the weights; here each holds "
-                    "them all.",
-                    fix="Start them with accelerate launch --multi_gpu, or with torchrun.",
+                    f"the processes were started for {kind}, where each holds a part of the weights; here the recipe "
+                    "says so.",
+                    fix="Start them with accelerate launch --multi_gpu, or with torchrun; resources.shard: true gives "
+                    "each a part.",
                 )
         # accelerate asks the environment only for its own launcher's word; torchrun and Ray start on CPUs too
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (

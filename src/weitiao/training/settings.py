@@ -121,6 +121,9 @@ class ResourceSettings(Options):
     cluster: Literal["local", "ray"] = Field(
         default="local", description="local: the processes the run is started with; ray: workers of a Ray cluster"
     )
+    shard: bool = Field(
+        default=False, description="each process holds a part of weights, gradients and optimizer, and not all (FSDP)"
+    )
     workers: int = Field(default=1, ge=1, description="processes that share each step")
     min_workers: int | None = Field(
         default=None, ge=1, description="go on with as few when machines are lost; null: wait for all workers"
@@ -134,7 +137,8 @@ class ResourceSettings(Options):
     @model_validator(mode="after")
     def _no_idle_setting(self) -> ResourceSettings:
         if self.cluster == "local":
-            idle = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+            fields = {name: field for name, field in type(self).model_fields.items() if name != "shard"}
+            idle = [name for name, field in fields.items() if getattr(self, name) != field.default]
             if idle:
                 raise ValueError(f"{', '.join(idle)} has no effect without cluster: ray; leave it out")
         if self.min_workers is not None and self.min_workers >= self.workers:

@@ -12,6 +12,7 @@ import torch
 
 import made
 import weitiao
+from tiny import WORDS
 from trial import adapt, make, names_of, trial
 from weitiao.errors import RecipeError, TrainingError
 from weitiao.evaluation.before import label_names, nearest
@@ -144,11 +145,18 @@ def test_what_would_have_no_effect_on_pairs_is_refused(sections: dict[str, Any],
         Recipe(**{"data": "rows.csv", "method": "contrastive", **sections})
 
 
-@pytest.mark.parametrize(("settings", "learnt"), [({}, True), ({"C": [0.1, 1.0]}, False)])
+@pytest.mark.parametrize(
+    ("settings", "classes", "learnt"),
+    [({}, 2, True), ({"C": [0.1, 1.0]}, 2, False), ({}, 60, True), ({}, 20, False)],
+)
 def test_contrastive_learns_from_a_dev_too_small_to_calibrate_by(
-    settings: dict[str, Any], learnt: bool, tiny_bert: Path, tmp_path: Path
+    settings: dict[str, Any], classes: int, learnt: bool, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    data = made.write_csv(tmp_path / "rows.csv", made.rows(48))
+    rows = made.rows(48)
+    if classes > 2:  # so that dev has more than 50 rows, of 60 classes one each
+        told = [f"{one} {two} {three}" for one in WORDS[:10] for two in WORDS[20:30] for three in WORDS[40:46]]
+        rows = [{"text": text, "label": f"class {i % classes}"} for i, text in enumerate(told[:540])]
+    data = made.write_csv(tmp_path / "rows.csv", rows)
     bundle = weitiao.run(
         weitiao.Recipe(
             data=str(data),

@@ -133,6 +133,23 @@ def test_head_leaves_a_dense_layer_of_the_checkpoint_as_it_is(tiny_model: Make):
     assert np.abs(at.logits(model) - before).max() > 1e-2
 
 
+def test_head_weighs_features_as_the_classifier_reads_them(tiny_model: Make):
+    """ModernBERT's dense layer stands between the backbone's states and the classifier, and is as wide as they are."""
+    from sklearn.linear_model import LogisticRegression
+
+    at, method = trial(TASK, tiny_model("modernbert")), make("methods", "head", {"C": [0.1]})
+    model = at.build()
+    model.new_parameters = frozenset({"classifier.weight", "classifier.bias"})
+    model = method.apply(model, seed=0).eval()
+    with torch.no_grad():
+        features = model.head(Reader(model, at.task, at.pooling).read(at.features).hidden).double().numpy()
+    features = (features - features.mean(0)) / features.std(0, ddof=1)
+    adapt(method, model, at)
+    ours = torch.tensor(at.logits(model)).softmax(-1).numpy()
+    theirs = LogisticRegression(C=0.2, tol=1e-10, max_iter=10_000).fit(features, at.targets())  # 2 C, as above
+    np.testing.assert_allclose(ours, theirs.predict_proba(features), atol=1e-3)
+
+
 def test_head_refuses_a_backbone_with_weights_nobody_trained(tiny_bert):
     at = trial(TASK, tiny_bert, pooling="cls")
     model = at.build()

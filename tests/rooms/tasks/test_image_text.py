@@ -21,8 +21,9 @@ from weitiao.data.table import Table
 from weitiao.errors import DataError, ModelError
 from weitiao.models.find import find
 from weitiao.models.load import load_tokenizer
-from weitiao.models.multimodal import GatedFusion, ImageTextClassifier, load_image_text, look
+from weitiao.models.multimodal import GatedFusion, ImageTextClassifier, load_image_text
 from weitiao.models.parts import backbone, head_modules, head_parameters, layers, new_parameters
+from weitiao.models.vision import look
 from weitiao.predict import predict_file
 from weitiao.recipe import Recipe
 from weitiao.run import run
@@ -197,8 +198,10 @@ def test_a_run_ends_in_a_bundle_that_answers_alike(method: str, tiny_bert: Path,
     task: Any = bundle.task
     assert answers == [bundle.predict(row).answer for row in asked]
     assert answers == [bundle.predict(task.portable(row)).answer for row in asked]
-    path.write_text("".join(json.dumps(row) + "\n" for row in told[:6]), encoding="utf-8")
-    assert answers == [line["label"] for line in predict_file(bundle, path)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*told[:6], told[-1]]), encoding="utf-8")
+    *lines, last = predict_file(bundle, path)
+    assert answers == [line["label"] for line in lines]
+    assert "the image is missing: gone.png" in last["error"]
     assert set(answers) == {"yes", "no"}
 
 

@@ -153,6 +153,19 @@ def test_examples_leave_no_class_out_for_its_name() -> None:
     assert kept != {f"label {i:02}" for i in range(16)}
 
 
+def test_seed_draws_examples_and_their_orders(tiny_model: Make) -> None:
+    folder, shown = tiny_model("llama", writer=True), []
+    for seed in (0, 0, 1):
+        examples = {"count": 3, "select": "random", "orders": 3, "seed": seed}
+        at = Asked(folder, {"template": "{text} : {mask}", "verbalizer": WORDS, "examples": examples})
+        shown.append([one["input_ids"] for one in at.encode()])
+    assert shown[0] == shown[1] != shown[2]
+    rows = [{"text": f"row {i}", "label": str(i % 3)} for i in range(60)]
+    assert pool_of(rows, ["text"], 9, seed=1) != pool_of(rows, ["text"], 9, seed=2)
+    assert orders([3, 1, 2, 4], 9, seed=1)[0] == orders([3, 1, 2, 4], 9, seed=2)[0]
+    assert orders([3, 1, 2, 4], 9, seed=1) != orders([3, 1, 2, 4], 9, seed=2)
+
+
 def test_examples_take_the_room_that_is_left_and_orders_are_averaged(tiny_model: Make) -> None:
     prompt = {"template": "{text} : {mask}", "examples": {"count": 3, "select": "random", "orders": 2}}
     at = Asked(tiny_model("llama", writer=True), prompt | {"verbalizer": WORDS})

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["Metric", "Needs", "Summed"]
 
 Needs = Literal[
-    "labels", "names", "probabilities", "label_sets", "values", "entities", "texts", "likelihood", "ranks"
+    "labels",
+    "names",
+    "probabilities",
+    "named_probabilities",
+    "label_sets",
+    "values",
+    "entities",
+    "texts",
+    "likelihood",
+    "ranks",
 ]  # what each stands for is said at `Metric`
 
 
@@ -37,6 +46,8 @@ class Metric(Named):
         ``labels``        class indices ``(rows,)``                    the same
         ``names``         object ``(rows,)``: the class's name         the same
         ``probabilities`` class indices ``(rows,)``                    ``(rows, classes)``, rows summing to 1
+        ``named_          object ``(rows,)``: the class's name         object ``(rows,)``: a mapping of each
+        probabilities``                                                class's name to its probability
         ``label_sets``    bool ``(rows, labels)``                      the same
         ``values``        float ``(rows,)``                            the same
         ``entities``      object ``(rows,)``: a frozenset of           the same

@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from weitiao.evaluation.metrics._counts import divide
+from weitiao.evaluation.metrics._facts import NO_RELATION
 from weitiao.evaluation.metrics.base import Summed
-
-_NO_RELATION = frozenset({"other", "no_relation", "na", "none", "无关系"})
 
 
 class RelationF1(Summed):
@@ -68,4 +67,4 @@ class RelationF1(Summed):
 
 def _undirected(label: str) -> str:
     relation = label.removesuffix("(e1,e2)").removesuffix("(e2,e1)")
-    return "" if relation.casefold() in _NO_RELATION else relation
+    return "" if relation.casefold() in NO_RELATION else relation

@@ -14,7 +14,7 @@ transformers' Adafactor with relative_step off.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -29,6 +29,8 @@ _SMALLEST_SQUARE, _SMALLEST_WEIGHT = 1e-30, 1e-3  # the paper's epsilon 1 and 2
 
 class Adafactor(Optimizer):
     """Adam in little memory."""
+
+    whole_weights: ClassVar[bool] = True
 
     class Settings(Options):
         """How much it remembers."""

@@ -12,7 +12,7 @@ Source: Dettmers et al., 8-bit Optimizers via Block-wise Quantization, 2022, arX
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ __all__ = ["AdamW8Bit"]
 
 class AdamW8Bit(Optimizer):
     """AdamW in a quarter of the memory."""
+
+    whole_weights: ClassVar[bool] = True
 
     class Settings(Options):
         """How long it remembers, and what is too small to be worth it."""

@@ -12,7 +12,7 @@ transformer of twelve layers has more of them than a usual run has epochs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ __all__ = ["GradualUnfreezing"]
 
 class GradualUnfreezing(Hook):
     """Layers that wait until what stands on them has learnt something."""
+
+    whole_weights: ClassVar[bool] = True
 
     class Settings(Options):
         """How long."""

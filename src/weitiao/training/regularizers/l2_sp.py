@@ -14,7 +14,7 @@ Source: Li et al., Explicit Inductive Bias for Transfer Learning with Convolutio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -34,6 +34,8 @@ __all__ = ["L2StartingPoint"]
 
 class L2StartingPoint(Hook):
     """Weight decay towards the pretrained weights."""
+
+    whole_weights: ClassVar[bool] = True
 
     class Settings(Options):
         """How strongly."""

@@ -17,7 +17,7 @@ takes dropout, and the model's own dropout stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ __all__ = ["Mixout"]
 
 class Mixout(Hook):
     """Steps that know only a part of what the weights have learnt."""
+
+    whole_weights: ClassVar[bool] = True
 
     class Settings(Options):
         """How large the other part is."""
